@@ -1,0 +1,132 @@
+"""`status`, `runs`, `quarantine`, `export`: see what is there, and why."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from include.cli.indexing import show_documents
+from include.errors import BadData
+
+if TYPE_CHECKING:
+    import argparse
+
+    from include.cli.output import Output
+    from include.config import Settings
+    from include.store.pool import Connection
+
+
+def register(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the commands."""
+    parser = commands.add_parser("status", parents=[common], help="collections, generations, counts, sizes, freshness")
+    parser.add_argument("name", nargs="?", help="one collection (default: all)")
+    parser.set_defaults(run=status)
+    parser = commands.add_parser("runs", parents=[common], help="runs of a collection, or one with its documents and validation")
+    parser.add_argument("name", help="collection")
+    parser.add_argument("--run", dest="run_id", type=int, metavar="ID", help="one run: its documents and validation report")
+    parser.add_argument("--limit", type=int, default=20, metavar="N", help="how many runs (default 20)")
+    parser.set_defaults(run=show_runs)
+    parser = commands.add_parser("quarantine", parents=[common], help="documents that were refused, and why")
+    parser.add_argument("name", help="collection")
+    parser.add_argument("--retry", action="store_true", help="have the next run read them again")
+    parser.set_defaults(run=show_quarantine)
+    parser = commands.add_parser("export", parents=[common], help="every live chunk, one JSON line each")
+    parser.add_argument("name", help="collection")
+    parser.add_argument("--vectors", action="store_true", help="with the embeddings")
+    parser.set_defaults(run=export)
+
+
+def status(args: argparse.Namespace, settings: Settings, output: Output) -> None:
+    """Show collections and their generations."""
+    from include.config import collection_files
+    from include.store import overview
+    from include.store.pool import open_pool
+
+    with open_pool(settings) as pool, pool.connection() as connection:
+        known = overview.overview(connection, args.name)
+    if args.name and not known:
+        raise BadData(f"collection {args.name!r} has no index yet", "it was never run here", f"Run: ragworks index {args.name}")
+    configured = [p.stem for p in collection_files(settings)]
+    output.result({"collections": known, "configured": configured})
+    for collection in known:
+        output.line(
+            f"{collection['name']}: {collection['documents']} documents, {collection['chunks']} chunks,"
+            f" {collection['quarantined']} in quarantine, last run {collection['last_run'] or 'never'}"
+        )
+        rows = [(g["id"], g["state"], g["documents"], g["chunks"], f"{g['total_bytes'] / 1e6:.1f} MB", g["model"], g["live_at"]) for g in collection["generations"]]
+        output.table(("generation", "state", "documents", "chunks", "size", "embedder", "live since"), rows)
+    missing = [name for name in configured if name not in {c["name"] for c in known}]
+    if missing and not args.name:
+        output.line(f"not indexed yet: {', '.join(missing)}")
+
+
+def show_runs(args: argparse.Namespace, settings: Settings, output: Output) -> None:
+    """Show the newest runs, or one in detail."""
+    from include.store import collections, reports, runs
+    from include.store.pool import open_pool
+
+    with open_pool(settings) as pool, pool.connection() as connection:
+        recent = runs.recent_runs(connection, collections.collection_id(connection, args.name), 10_000 if args.run_id else args.limit)
+        if args.run_id is None:
+            _show_recent(output, recent)
+            return
+        chosen = next((r for r in recent if r.id == args.run_id), None)
+        if chosen is None:
+            raise BadData(f"run {args.run_id} of {args.name!r}", "there is no such run", f"See: ragworks runs {args.name}")
+        became, found = runs.run_documents(connection, chosen.id), reports.reports(connection, chosen.id)
+    output.result({**asdict(chosen), "documents": [asdict(d) for d in became], "validation": [asdict(r) for r in found]})
+    _show_recent(output, [chosen], with_json=False)
+    show_documents(output, became)
+    rows = [(r.suite, e["name"], e["evaluated"], e["unexpected"], ", ".join(e["rows"][:3])) for r in found for e in r.result["expectations"]]
+    output.table(("suite", "expectation", "evaluated", "failed", "rows"), rows, title="validation")
+
+
+def _show_recent(output: Output, recent: list[Any], *, with_json: bool = True) -> None:
+    if with_json:
+        output.result({"runs": [asdict(r) for r in recent]})
+    rows = [
+        (r.id, r.mode, r.state, r.generation_id, r.embedded, r.reused, r.written, r.deleted, f"{r.started_at:%Y-%m-%d %H:%M:%S}", r.error)
+        for r in recent
+    ]
+    output.table(("run", "mode", "state", "generation", "embedded", "reused", "written", "deleted", "started (UTC)", "error"), rows)
+
+
+def show_quarantine(args: argparse.Namespace, settings: Settings, output: Output) -> None:
+    """Show open rows, or have them read again."""
+    from include.store import collections, quarantine
+    from include.store.pool import open_pool
+
+    with open_pool(settings) as pool, pool.connection() as connection:
+        collection = collections.collection_id(connection, args.name)
+        rows = quarantine.open_rows(connection, collection)
+        retried = _retry(connection, collection) if args.retry else 0
+    output.result({"collection": args.name, "quarantined": [asdict(r) for r in rows], "retried": retried})
+    output.table(
+        ("document", "where", "expectation", "why", "tries", "since (UTC)"),
+        [(r.uri, r.locator, r.expectation, r.detail, r.attempts, f"{r.first_seen:%Y-%m-%d %H:%M}") for r in rows],
+    )
+    output.line(f"{len(rows)} in quarantine")
+    if args.retry:
+        output.line(f"{retried} files will be read again by: ragworks index {args.name}")
+
+
+def _retry(connection: Connection, collection: int) -> int:
+    from include.store import documents, objects, quarantine
+
+    documents.retry_rejected(connection, collection)
+    return objects.forget_fingerprints(connection, collection, quarantine.open_objects(connection, collection))
+
+
+def export(args: argparse.Namespace, settings: Settings, _: Output) -> None:
+    """One JSON line a chunk, with or without --json."""
+    from include.store import chunks, collections, generations
+    from include.store.pool import open_pool
+
+    with open_pool(settings) as pool, pool.connection() as connection:
+        live = generations.live_generation(connection, collections.collection_id(connection, args.name))
+        if live is None:
+            raise BadData(f"collection {args.name!r} has no live index", "no run has been published", f"Run: ragworks index {args.name}")
+        for row in chunks.export_chunks(connection, live, vectors=args.vectors):
+            sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")

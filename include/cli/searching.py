@@ -1,0 +1,75 @@
+"""`search`: ask the live index."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from include.errors import BadConfiguration
+
+if TYPE_CHECKING:
+    import argparse
+
+    from include.cli.output import Output
+    from include.config import Settings
+
+
+def register(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the command."""
+    parser = commands.add_parser("search", parents=[common], help="ask the live index")
+    parser.add_argument("name", help="collection")
+    parser.add_argument("query", help="a question or some words")
+    parser.add_argument("--top-k", type=positive, default=10, metavar="N", help="how many chunks (default 10)")
+    parser.add_argument("--mode", choices=("dense",), default="dense", help="how to search (hybrid and lexical come later)")
+    parser.add_argument("--filter", metavar="JSON", help='metadata that must match, e.g. \'{"type": "pdf"}\'; a list means any of')
+    parser.set_defaults(run=run)
+
+
+def positive(text: str) -> int:
+    """An argument that counts things: 1 to 10,000."""
+    value = int(text)
+    if not 1 <= value <= 10_000:
+        raise ValueError(text)
+    return value
+
+
+def run(args: argparse.Namespace, settings: Settings, output: Output) -> None:
+    """Run the command."""
+    from include.retrieval.searcher import Searcher
+    from include.store.pool import open_pool
+
+    filters = parse_filter(args.filter)
+    with open_pool(settings) as pool:
+        started = time.monotonic()
+        hits, passport = Searcher(settings, pool, args.name).search(args.query, top_k=args.top_k, filters=filters)
+        seconds = round(time.monotonic() - started, 3)
+    output.result({"results": [asdict(hit) for hit in hits], "passport": passport, "seconds": seconds})
+    for rank, hit in enumerate(hits, 1):
+        headings = " › ".join(hit.metadata.get("headings", []))
+        output.line(f"{rank:2}. {hit.score:.3f}  {hit.document} [{hit.start}:{hit.end}]" + (f"  {headings}" if headings else ""))
+        output.line("    " + _snippet(hit.text))
+    if not hits:
+        output.line("nothing found" + (f" with filter {args.filter}" if args.filter else ""))
+
+
+def parse_filter(text: str | None) -> dict[str, Any] | None:
+    """The JSON of --filter.
+
+    :raises BadConfiguration: not a JSON object.
+    """
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise BadConfiguration("--filter", f"not valid JSON ({error})", """Write --filter '{"key": "value"}'""") from error
+    if not isinstance(value, dict):
+        raise BadConfiguration("--filter", "not a JSON object", """Write --filter '{"key": "value"}'""")
+    return value
+
+
+def _snippet(text: str, width: int = 300) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else flat[: width - 1] + "…"

@@ -1,0 +1,240 @@
+"""The one place that reads the environment and the collection files; everything below receives frozen models."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from include.errors import BadConfiguration
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseModel):
+    """Where things are on this machine.
+
+    :param database_url: Postgres URL; None means the embedded server under ``home``.
+    :param home: state of the embedded stack: data folder, logs, secrets.
+    :param collections_dir: folder of collection files.
+    :param artifacts: fsspec URL for models and reports.
+    :param compute: where training commands run.
+    :param embedding_api_key: bearer token of an OpenAI-compatible embeddings endpoint.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    database_url: str | None = Field(default=None, repr=False)
+    home: Path = PROJECT_ROOT / ".ragworks"
+    collections_dir: Path = PROJECT_ROOT / "include" / "collections"
+    artifacts: str = ""
+    compute: Literal["local", "kubernetes"] = "local"
+    embedding_api_key: str | None = Field(default=None, repr=False)
+
+    @classmethod
+    def from_environment(cls, database_url: str | None = None) -> Settings:
+        """Read ``RAGWORKS_*``; ``database_url`` (the Airflow connection) wins over the environment."""
+        home = _absolute(os.environ.get("RAGWORKS_HOME") or ".ragworks")
+        compute = os.environ.get("RAGWORKS_COMPUTE") or "local"
+        if compute not in ("local", "kubernetes"):
+            raise BadConfiguration("RAGWORKS_COMPUTE", f"{compute!r} is not a place to run", "Use local or kubernetes")
+        return cls(
+            database_url=database_url or os.environ.get("RAGWORKS_DATABASE_URL") or None,
+            home=home,
+            collections_dir=_absolute(os.environ.get("RAGWORKS_COLLECTIONS_DIR") or "include/collections"),
+            artifacts=os.environ.get("RAGWORKS_ARTIFACTS") or (home / "artifacts").as_uri(),
+            compute="kubernetes" if compute == "kubernetes" else "local",
+            embedding_api_key=os.environ.get("RAGWORKS_EMBEDDING_API_KEY") or None,
+        )
+
+
+def _absolute(path: str) -> Path:
+    """Relative settings are relative to the project, so that a command means the same from any folder."""
+    return PROJECT_ROOT / Path(path).expanduser()
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class FilesSource(_Section):
+    """A folder of documents at any fsspec URL; one file is one document, its uri the path below ``path``."""
+
+    type: Literal["files"]
+    path: str = Field(min_length=1)
+    glob: str = "**/*"
+    conn_id: str | None = None
+
+
+class JsonlSource(_Section):
+    """Rows of {"id", "title", "text", "metadata"} in one file, plain or gzipped, or in all files of a folder that match ``glob``."""
+
+    type: Literal["jsonl"]
+    path: str = Field(min_length=1)
+    glob: str = "**/*.jsonl*"
+    conn_id: str | None = None
+
+
+class Chunking(_Section):
+    """How documents are cut.
+
+    :param max_tokens: most tokens in a chunk, counted by the embedder's tokenizer without its special tokens.
+    :param overlap: tokens repeated from the end of the chunk before.
+    :param markdown: cut along Markdown structure (headings, lists, fences); off: paragraphs and sentences only.
+    """
+
+    max_tokens: int = Field(default=200, ge=8, le=100_000)
+    overlap: int = Field(default=0, ge=0)
+    markdown: bool = True
+
+    @field_validator("overlap")
+    @classmethod
+    def _less_than_half(cls, value: int, info: Any) -> int:
+        if value * 2 > info.data.get("max_tokens", value * 2):
+            raise ValueError("overlap must be at most half of max_tokens")
+        return value
+
+
+class Embedding(_Section):
+    """Which model turns a chunk into a vector.
+
+    :param model: packaged name, folder, hub name, or the endpoint's model name.
+    :param backend: ``torch`` runs it here; ``openai`` calls ``base_url`` + ``/embeddings``.
+    :param storage: ``halfvec`` takes half the space at the same recall (docs/decisions/0003).
+    :param tokenizer: model whose tokenizer counts tokens for an ``openai`` backend.
+    """
+
+    model: str = Field(default="all-MiniLM-L6-v2", min_length=1)
+    backend: Literal["torch", "openai"] = "torch"
+    storage: Literal["halfvec", "vector"] = "halfvec"
+    base_url: str | None = None
+    tokenizer: str = "all-MiniLM-L6-v2"
+
+
+class Index(_Section):
+    """HNSW build parameters (pgvector's names)."""
+
+    m: int = Field(default=16, ge=2, le=100)
+    ef_construction: int = Field(default=64, ge=4, le=1000)
+
+
+class Validation(_Section):
+    """Limits beyond which rows are quarantined or a run stops.
+
+    :param max_rejected: largest share of a batch that may be rejected; one document alone never fails a run unless 0.
+    :param max_deleted: largest share of the live documents that a run may remove without being told so.
+    :param max_bytes: largest source file or row, in bytes.
+    :param required_metadata: keys every document must carry.
+    """
+
+    max_rejected: float = Field(default=0.05, ge=0, le=1)
+    max_deleted: float = Field(default=0.2, ge=0, le=1)
+    max_bytes: int = Field(default=20_000_000, ge=1)
+    required_metadata: tuple[str, ...] = Field(default=(), strict=False)
+
+
+class AssetSchedule(_Section):
+    """Run when one of these Airflow assets is updated, and by ``cron`` as well if it is set."""
+
+    assets: tuple[str, ...] = Field(min_length=1, strict=False)
+    cron: str | None = None
+
+
+class Collection(_Section):
+    """One file of ``include/collections``: what to index and how."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")
+    description: str = ""
+    schedule: str | AssetSchedule | None = None
+    source: Annotated[FilesSource | JsonlSource, Field(discriminator="type")]
+    chunking: Chunking = Chunking()
+    embedding: Embedding = Embedding()
+    index: Index = Index()
+    validation: Validation = Validation()
+
+    @field_validator("schedule")
+    @classmethod
+    def _cron_is_valid(cls, value: str | AssetSchedule | None) -> str | AssetSchedule | None:
+        from croniter import croniter
+
+        cron = value.cron if isinstance(value, AssetSchedule) else value
+        if cron is not None and not croniter.is_valid(cron):
+            raise ValueError(f"{cron!r} is not a cron expression; an example is '*/15 * * * *'")
+        return value
+
+
+def collection_files(settings: Settings) -> list[Path]:
+    """Every collection file, in name order; an absent folder is an empty list."""
+    return sorted(p for p in settings.collections_dir.glob("*.y*ml") if p.suffix in (".yaml", ".yml"))
+
+
+def load_collection(settings: Settings, name: str) -> Collection:
+    """The collection called ``name``.
+
+    :raises BadConfiguration: no file defines it, or the file is refused.
+    """
+    candidates = collection_files(settings)
+    for path in sorted(candidates, key=lambda p: p.stem != name):  # the file of that name first
+        if path.stem == name or _declared_name(path) == name:
+            return read_collection(path)
+    known = ", ".join(p.stem for p in candidates) or "none"
+    close = difflib.get_close_matches(name, [p.stem for p in candidates], n=1)
+    hint = f"Did you mean {close[0]}?" if close else f"Add {settings.collections_dir}/{name}.yaml"
+    raise BadConfiguration(f"unknown collection {name!r}", f"{settings.collections_dir} has: {known}", hint)
+
+
+def read_collection(path: Path) -> Collection:
+    """Parse and check one collection file.
+
+    :raises BadConfiguration: with file, key, what is wrong and what would be right.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadConfiguration(str(path), f"not readable as YAML ({_one_line(error)})", "Fix the file") from error
+    if not isinstance(raw, dict):
+        raise BadConfiguration(str(path), "not a mapping of settings", "Start it with 'name: …' and 'source: …'")
+    try:
+        return Collection.model_validate(raw)
+    except ValidationError as error:
+        problems = "; ".join(_explain(dict(e)) for e in error.errors())
+        raise BadConfiguration(str(path), problems, "docs/collections.md lists every key") from None
+
+
+def _declared_name(path: Path) -> str | None:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    return raw.get("name") if isinstance(raw, dict) else None
+
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "": Collection, "chunking": Chunking, "embedding": Embedding, "index": Index, "validation": Validation,
+    "files": FilesSource, "jsonl": JsonlSource, "AssetSchedule": AssetSchedule,
+}  # fmt: skip
+
+
+def _explain(error: dict[str, Any]) -> str:
+    """One pydantic error as 'key: what is wrong, what would be right'."""
+    location = [str(part) for part in error["loc"]]
+    shown = [p for i, p in enumerate(location) if not (i == 1 and location[0] in ("source", "schedule"))]
+    key = ".".join(shown) or "file"
+    if error["type"] == "extra_forbidden":
+        section = _SECTIONS.get(location[-2] if len(location) > 1 else "", Collection)
+        known = list(section.model_fields)
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        return f"{key}: unknown key, " + (f"did you mean {close[0]}?" if close else f"known keys are {', '.join(known)}")
+    if error["type"] == "missing":
+        return f"{key}: missing, it is required"
+    got = error.get("input")
+    value = f" (got {got!r})" if isinstance(got, str | int | float | bool | type(None)) else ""
+    return f"{key}: {error['msg']}{value}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

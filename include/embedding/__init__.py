@@ -1,0 +1,1 @@
+"""Turning texts into vectors, and telling exactly which vectors those are."""

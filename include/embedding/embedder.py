@@ -1,0 +1,76 @@
+"""What every embedder offers, and which one a collection asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from include.errors import BadConfiguration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from tokenizers import Tokenizer
+
+    from include.config import Collection, Embedding, Settings
+
+CANARY_TEXTS = (
+    "The quick brown fox jumps over the lazy dog.",
+    "SELECT embedding FROM chunks ORDER BY distance LIMIT 10;",
+    "Ünïcödé, 数字 42 and a very long-winded-hyphenated-word to exercise the tokenizer.",
+)
+CANARY_TOLERANCE = 1e-3  # cosine distance; other batch sizes and kernels move a vector by about 1e-6
+
+
+class Embedder(Protocol):
+    """An embedding model. Making one is cheap; the model is loaded by the first text.
+
+    ``fingerprint`` covers the weights, pooling, normalisation, prompts, truncation and precision: two embedders with the
+    same fingerprint give the same vectors. ``max_tokens`` is the longest text without special tokens, None if unknown.
+    """
+
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
+    @property
+    def dimension(self) -> int: ...  # noqa: D102
+    @property
+    def max_tokens(self) -> int | None: ...  # noqa: D102
+    @property
+    def tokenizer(self) -> Tokenizer: ...  # noqa: D102
+
+    def embed_documents(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+        """Vectors of shape (len(texts), dimension), unit length, in the order of the texts."""
+        ...
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """One vector of shape (dimension,), unit length."""
+        ...
+
+
+def open_embedder(embedding: Embedding, settings: Settings) -> Embedder:
+    """The embedder that these settings name; nothing heavy is imported yet.
+
+    :raises BadConfiguration: the model cannot be found.
+    """
+    if embedding.backend == "openai":
+        from include.embedding.endpoint import EndpointEmbedder
+
+        return EndpointEmbedder(embedding, settings)
+    from include.embedding.local import LocalEmbedder
+
+    return LocalEmbedder(embedding.model)
+
+
+def check_window(collection: Collection, embedder: Embedder) -> None:
+    """Refuse chunks that the model would cut short.
+
+    :raises BadConfiguration: ``chunking.max_tokens`` exceeds the model's window.
+    """
+    limit = embedder.max_tokens
+    if limit is not None and collection.chunking.max_tokens > limit:
+        raise BadConfiguration(
+            f"collection {collection.name}: chunking.max_tokens is {collection.chunking.max_tokens}",
+            f"{collection.embedding.model} reads at most {limit} tokens and would drop the rest",
+            f"Set chunking.max_tokens to {limit} or less",
+        )

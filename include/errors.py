@@ -1,0 +1,48 @@
+"""What can go wrong, sorted by what the caller should do: try again (Transient) or change something (Terminal)."""
+
+from __future__ import annotations
+
+
+class RagworksError(Exception):
+    """An error a person can act on.
+
+    :param what: what happened, naming the file, key, document or service.
+    :param why: the cause, when it is known.
+    :param fix: what to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, why: str = "", fix: str = "") -> None:
+        super().__init__(what, why, fix)
+        self.what, self.why, self.fix = what, why, fix
+
+    def __str__(self) -> str:
+        cause = f"{self.what}: {self.why}" if self.why else self.what
+        return f"{cause}. {self.fix}" if self.fix else cause
+
+
+class Transient(RagworksError):
+    """Trying again later may succeed; Airflow retries it."""
+
+    exit_code = 75
+
+
+class ServiceUnavailable(Transient):
+    """A service that the work needs does not answer."""
+
+    exit_code = 69
+
+
+class Terminal(RagworksError):
+    """Trying again changes nothing; Airflow fails the task at once."""
+
+    exit_code = 65
+
+
+class BadConfiguration(Terminal):
+    """A setting, a collection file or an argument is wrong."""
+
+
+class BadData(Terminal):
+    """The documents themselves are refused: too many rejected rows, an empty listing, too many deletions."""

@@ -1,0 +1,1 @@
+"""Scoring retrieval against judged queries."""

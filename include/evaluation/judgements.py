@@ -1,0 +1,47 @@
+"""Reads queries and relevance judgements in the BEIR layout."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import IO
+
+from include.errors import BadData
+
+
+def read_queries(path: str) -> dict[str, str]:
+    """query id → text, from lines of {"id" or "_id", "text"}, plain or gzipped."""
+    queries = {}
+    with _open(path) as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                    queries[str(row["_id"] if "_id" in row else row["id"])] = str(row["text"])
+                except (ValueError, KeyError, TypeError) as error:
+                    raise BadData(f"{path} line {number}", f"not a query ({error!r})", 'Write {"id": …, "text": …}') from error
+    return queries
+
+
+def read_qrels(path: str) -> dict[str, dict[str, int]]:
+    """query id → document → grade, from tab-separated query-id, corpus-id, score, with or without a header."""
+    qrels: dict[str, dict[str, int]] = {}
+    with _open(path) as lines:
+        for number, row in enumerate(csv.reader(lines, delimiter="\t"), 1):
+            if not row or (number == 1 and not row[-1].lstrip("-").isdigit()):
+                continue
+            if len(row) == 4:  # trec: query, iteration, document, grade
+                row = [row[0], row[2], row[3]]
+            if len(row) != 3 or not row[2].lstrip("-").isdigit():
+                raise BadData(f"{path} line {number}", "not a judgement", "Write query-id<TAB>corpus-id<TAB>score")
+            qrels.setdefault(row[0], {})[row[1]] = int(row[2])
+    return qrels
+
+
+def _open(path: str) -> IO[str]:
+    try:
+        return gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else Path(path).open(encoding="utf-8", newline="")
+    except OSError as error:
+        raise BadData(path, error.strerror or str(error), "Give a readable file") from error

@@ -1,0 +1,41 @@
+"""What makes two generations different: chunking, embedder and index settings, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from include.indexing.chunking import CHUNKER_VERSION
+from include.indexing.hashing import canonical_json, text_hash
+
+if TYPE_CHECKING:
+    from include.config import Collection
+    from include.embedding.embedder import Embedder
+
+
+_IN_FINGERPRINT = {"model", "backend", "base_url"}  # for people and for queries; the fingerprint says what they mean
+
+
+def generation_spec(collection: Collection, embedder: Embedder) -> dict[str, Any]:
+    """Everything that a chunk row of this collection depends on, besides its document."""
+    return {
+        "chunking": {**collection.chunking.model_dump(), "version": CHUNKER_VERSION},
+        "embedding": {**collection.embedding.model_dump(), "fingerprint": embedder.fingerprint},
+        "index": collection.index.model_dump(),
+    }
+
+
+def spec_hash(spec: dict[str, Any]) -> str:
+    """Address of a spec: two names of the same weights are the same spec."""
+    embedding = {key: value for key, value in spec["embedding"].items() if key not in _IN_FINGERPRINT}
+    return text_hash(canonical_json({**spec, "embedding": embedding})).hex
+
+
+def describe_difference(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """The settings that differ, for a person: 'chunking.max_tokens 200 → 120'."""
+    parts = [
+        f"{section}.{key} {before.get(section, {}).get(key)} → {value}"
+        for section, settings in after.items()
+        for key, value in settings.items()
+        if before.get(section, {}).get(key) != value
+    ]
+    return ", ".join(parts) or "rebuild"

@@ -1,0 +1,58 @@
+"""The gates before publish: pure functions of counts and the collection's limits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from include.errors import BadData
+
+if TYPE_CHECKING:
+    from include.config import Validation
+
+
+def allowed_rejections(batch: int, max_rejected: float) -> int:
+    """How many rows of a batch may be rejected.
+
+    One document alone never fails a run (a share of a tiny batch is no evidence of a bad delivery),
+    unless the limit is 0, which tolerates none.
+    """
+    return max(1, int(max_rejected * batch)) if max_rejected > 0 else 0
+
+
+def check_rejections(rejected: int, accepted: int, validation: Validation) -> None:
+    """Stop a batch with too many rejected rows.
+
+    :param rejected: open quarantine rows that no publication has gone by.
+    :param accepted: documents waiting to be published.
+    :raises BadData: more than ``validation.max_rejected`` of the batch.
+    """
+    batch = rejected + accepted
+    if rejected > allowed_rejections(batch, validation.max_rejected):
+        raise BadData(
+            f"{rejected} of {batch} new or changed documents were rejected ({rejected / batch:.1%})",
+            f"validation.max_rejected is {validation.max_rejected:.1%}; nothing was published, the live index is as it was",
+            "See `ragworks quarantine NAME`, repair the source and run again, or raise the limit",
+        )
+
+
+def check_deletions(vanished: int, held: int, wanted: int, validation: Validation, *, allow: bool, examples: list[str]) -> None:
+    """Stop a run that would remove too much.
+
+    :param vanished: live documents that the source no longer has.
+    :param held: live documents.
+    :param wanted: documents that the source has now.
+    :param allow: a person said so, for this run.
+    :raises BadData: the listing is empty, or more than ``validation.max_deleted`` of the live documents would go.
+    """
+    if allow or not vanished:
+        return
+    share = vanished / held
+    if wanted and share <= validation.max_deleted:
+        return
+    why = f"validation.max_deleted is {validation.max_deleted:.1%}" if wanted else "the source lists nothing at all"
+    shown = ", ".join(examples[:10]) + (f" and {vanished - 10} more" if vanished > 10 else "")
+    raise BadData(
+        f"this run would delete {vanished} of {held} documents ({share:.1%}): {shown}",
+        f"{why}; nothing was removed",
+        "If the source is right, run once with --allow-deletes (in Airflow: allow_deletes); if not, repair the source",
+    )

@@ -1,0 +1,106 @@
+"""Runs a suite over a batch with Great Expectations and says which rows failed, and why."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from include.quality.suites import Rule
+
+MAX_LISTED = 50  # failing rows named in a stored result; quarantine holds all of them
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The first rule that a row broke."""
+
+    rule: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a suite found: failing rows by position, and the result to store."""
+
+    failures: Mapping[int, Failure]
+    result: Mapping[str, Any]
+
+
+def validate(suite: str, rules: Sequence[Rule], columns: Mapping[str, Sequence[Any]], names: Sequence[str]) -> Verdict:
+    """Validate one batch.
+
+    :param columns: equally long columns, as the suite's docstring lists them.
+    :param names: how each row is called in the stored result (its uri, or uri#ordinal).
+    """
+    import great_expectations as gx
+    import pandas as pd
+
+    frame = pd.DataFrame({name: pd.Series(values, dtype=_dtype(values)) for name, values in columns.items()})
+    batch = _batch_definition().get_batch({"dataframe": frame})
+    checked = batch.validate(
+        gx.ExpectationSuite(name=suite, expectations=[rule.expectation for rule in rules]), result_format="COMPLETE"
+    )
+    outcomes = {_signature(o["expectation_config"]): o for o in checked.to_json_dict()["results"]}
+    failures: dict[int, Failure] = {}
+    stored: list[dict[str, Any]] = []
+    for rule in rules:
+        outcome = outcomes[_signature(rule.expectation.configuration.to_json_dict())]
+        _raise_if_broken(rule, outcome)
+        positions = [int(i) for i in outcome["result"].get("unexpected_index_list") or []]
+        for position in positions:
+            failures.setdefault(position, Failure(rule.name, _detail(rule, columns, position)))
+        stored.append(_stored(rule, outcome, [names[i] for i in positions]))
+    return Verdict(failures, {"suite": suite, "great_expectations": gx.__version__, "expectations": stored})
+
+
+@lru_cache(maxsize=1)
+def _batch_definition() -> Any:
+    """One ephemeral context for the process: making one costs more than validating a batch."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    return context.data_sources.add_pandas("ragworks").add_dataframe_asset("batch").add_batch_definition_whole_dataframe("all")
+
+
+def _dtype(values: Sequence[Any]) -> str | None:
+    """Objects stay objects, so that None means missing and True is not 1."""
+    return "object" if any(v is None or isinstance(v, str | bool) for v in values) or not len(values) else None
+
+
+def _signature(config: Mapping[str, Any]) -> str:
+    kwargs = {k: v for k, v in config["kwargs"].items() if k != "batch_id"}
+    return f"{config['type']} {sorted((k, str(v)) for k, v in kwargs.items())}"
+
+
+def _raise_if_broken(rule: Rule, outcome: Mapping[str, Any]) -> None:
+    """An expectation that could not be computed is a defect of the suite, never a pass."""
+    if outcome["exception_info"].get("raised_exception", "result" not in outcome):
+        raise RuntimeError(f"expectation {rule.name} could not be computed: {outcome['exception_info']}")
+
+
+def _detail(rule: Rule, columns: Mapping[str, Sequence[Any]], position: int) -> str:
+    value = columns[rule.explain][position] if rule.explain else ""
+    return f"{rule.sentence}: {value}" if rule.sentence and rule.explain else rule.sentence or str(value)
+
+
+def _stored(rule: Rule, outcome: Mapping[str, Any], failing: Sequence[str]) -> dict[str, Any]:
+    config = outcome["expectation_config"]
+    return {
+        "name": rule.name,
+        "type": config["type"],
+        "kwargs": {k: v for k, v in config["kwargs"].items() if k != "batch_id"},
+        "success": outcome["success"],
+        "evaluated": outcome["result"].get("element_count", 0),
+        "unexpected": len(failing),
+        "rows": list(failing[:MAX_LISTED]),
+    }

@@ -1,0 +1,150 @@
+"""Files in any store that fsspec reaches: memory, S3, GCS, Azure, SFTP, HTTP."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import fsspec  # type: ignore[import-untyped, unused-ignore]
+from fsspec.asyn import AsyncFileSystem  # type: ignore[import-untyped, unused-ignore]
+from fsspec.core import url_to_fs  # type: ignore[import-untyped, unused-ignore]
+
+from include.errors import BadConfiguration, RagworksError, ServiceUnavailable
+from include.sources.location import Entry, guarded, hidden
+from include.sources.source import Unreadable
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable, Iterable, Mapping
+
+logger = logging.getLogger(__name__)
+
+# What the file systems call their content versions. Not racy as local files are: an etag is the content's, and the
+# clock of a store that has only times is not ours to compare with.
+_VERSIONS = (
+    "ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "sha", "CRC", "generation", "LastModified",
+    "last_modified", "Last-Modified", "updated", "mtime", "modified", "modify", "client_modified", "date_time",
+    "created",
+)  # fmt: skip
+
+
+class RemoteFolder:
+    """A folder, or one file where ``single`` allows it, at an fsspec URL.
+
+    :param url: as the person wrote it.
+    :param options: for the file system's constructor: credentials, endpoint.
+    :param single: whether ``url`` may be a file.
+    :raises BadConfiguration: the protocol is unknown or its package is not installed.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any], *, single: bool) -> None:
+        self._url, self._single = url, single
+        try:
+            self._fs, root = url_to_fs(url, **options)
+        except (ImportError, ValueError, TypeError) as error:
+            fix = "Correct it, or install that package"
+            raise BadConfiguration(f"source.path {url}", _reason(error), fix) from error
+        self._root = str(root).rstrip("/")
+
+    def walk(self, wanted: Callable[[str], bool]) -> list[Entry]:
+        """Every wanted file."""
+        try:
+            self._fs.invalidate_cache()  # file systems are kept for the process, with their old listings
+            top = self._fs.info(self._root or "/")
+            if top["type"] != "directory" and self._single:
+                return [self._entry(self._root.rsplit("/", 1)[-1], top)]
+            if top["type"] == "directory":
+                return self._walk(wanted)
+        except RagworksError:
+            raise
+        except FileNotFoundError as error:
+            raise self._absent(error) from error
+        except PermissionError as error:
+            fix = "Correct the credentials or the store's policy"
+            raise BadConfiguration(f"source.path {self._url}", f"no permission: {_reason(error)}", fix) from error
+        except Exception as error:  # every store has its own family of exceptions
+            raise self._unavailable(error) from error
+        fix = "Name the folder, and the file in source.glob"
+        raise BadConfiguration(f"source.path {self._url}", "not a folder", fix)
+
+    def open(self, uri: str) -> io.BufferedReader:
+        """The file's bytes."""
+
+        def translate(error: Exception) -> RagworksError:
+            if isinstance(error, FileNotFoundError):
+                return Unreadable(f"cannot read {uri}: it is gone since it was listed; run again")
+            if isinstance(error, PermissionError | IsADirectoryError):
+                return Unreadable(f"cannot read {uri}: {_reason(error)}; let this user read it, or exclude it")
+            return self._unavailable(error)
+
+        try:
+            path = f"{self._root}/{uri}" if self._is_folder(uri) else self._root
+            stream = self._fs.open(path, "rb")
+        except Exception as error:
+            raise translate(error) from error
+        return guarded(stream, translate)
+
+    def _walk(self, wanted: Callable[[str], bool]) -> list[Entry]:
+        entries = []
+        for info in self._infos():
+            uri = str(info["name"])[len(self._root) :].lstrip("/")
+            if info["type"] == "file" and not any(hidden(part) for part in uri.split("/")) and wanted(uri):
+                entries.append(self._entry(uri, info))
+        return entries
+
+    def _infos(self) -> Iterable[dict[str, Any]]:
+        if _lists_flat(self._fs):
+            yield from self._fs.find(self._root, detail=True).values()
+            return
+        folders, seen = [self._root], {self._root}
+        while folders:
+            for info in self._fs.ls(folders.pop() or "/", detail=True):
+                name = str(info["name"]).rstrip("/")
+                if info["type"] == "directory" and name not in seen:
+                    seen.add(name)
+                    folders.append(name)
+                yield info
+
+    def _entry(self, uri: str, info: dict[str, Any]) -> Entry:
+        if info.get("size") is None or not _version(info):
+            info = self._fs.info(info["name"])  # a listing over HTTP has names only
+        size, version = int(info.get("size") or 0), _version(info)
+        if not version:
+            logger.warning("%s tells no etag or time of %s: it is read in every run", self._url, uri)
+        return Entry(uri, size, f"{size}-{version}", "" if version else f":racy-{uuid.uuid4().hex}")
+
+    def _is_folder(self, uri: str) -> bool:
+        return not (self._single and self._root.rsplit("/", 1)[-1] == uri and not self._fs.isdir(self._root))
+
+    def _absent(self, error: FileNotFoundError) -> RagworksError:
+        try:
+            gone = not self._fs.exists(self._root or "/")
+        except Exception as second:
+            return self._unavailable(second)
+        if not gone:
+            return self._unavailable(error)
+        return BadConfiguration(f"source.path {self._url} does not exist", "", "Create it or correct source.path")
+
+    def _unavailable(self, error: Exception) -> ServiceUnavailable:
+        fix = "Check the network and try again"
+        return ServiceUnavailable(f"cannot read source.path {self._url}", _reason(error), fix)
+
+
+def _lists_flat(fs: fsspec.AbstractFileSystem) -> bool:
+    """Whether the store lists a whole tree in one call.
+
+    The find that others inherit goes folder by folder and leaves out, in silence, each folder below the first whose
+    listing failed (fsspec's walk does not pass its ``on_error`` down): a part of the listing would look like deletions.
+    """
+    if isinstance(fs, AsyncFileSystem):
+        return type(fs)._find is not AsyncFileSystem._find
+    return bool(type(fs).find is not fsspec.AbstractFileSystem.find)
+
+
+def _version(info: dict[str, Any]) -> str:
+    return ",".join(f"{key}={info[key]}" for key in _VERSIONS if info.get(key) not in (None, ""))
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__} {error}".split())[:300]

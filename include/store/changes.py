@@ -1,0 +1,70 @@
+"""The difference between what the source wants and what a generation holds, counted and listed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from include.store.pool import Connection
+
+# One row a document that differs; renamed: new uri, content that a vanished document of the generation has.
+_CHANGES = """
+with held as (select document_id, content_hash, version_hash from ragworks.generation_document
+              where generation_id = %(g)s and not staged),
+gone as (select d.uri, h.content_hash, row_number() over (partition by h.content_hash order by d.uri) as n
+         from held h join ragworks.document d on d.id = h.document_id
+         left join ragworks.desired_document w on w.id = d.id where not coalesce(w.wanted, false)),
+wanted as (select d.uri, d.content_hash, d.version_hash, h.content_hash as held_content, h.version_hash as held_version,
+                  row_number() over (partition by d.content_hash, h.document_id is null order by d.uri) as n
+           from ragworks.desired_document d left join held h on h.document_id = d.id
+           where d.collection_id = %(c)s and d.wanted and d.content_hash is distinct from d.rejected_hash)
+select w.uri, case when r.uri is not null then 'renamed' when w.held_content is null then 'added'
+                   when w.held_content <> w.content_hash then 'changed' else 'metadata_only' end as action, r.uri as old_uri
+from wanted w left join gone r on w.held_content is null and r.content_hash = w.content_hash and r.n = w.n
+where w.held_version is distinct from w.version_hash
+union all
+select uri, 'deleted', null from gone
+order by 1
+"""
+
+
+_SIZES = """
+with held as (select document_id, version_hash from ragworks.generation_document where generation_id = %(g)s and not staged),
+wanted as (select id, version_hash, content_hash is not distinct from rejected_hash as rejected
+           from ragworks.desired_document where collection_id = %(c)s and wanted)
+select count(w.id), count(h.document_id),
+       count(w.id) filter (where not w.rejected and h.version_hash is distinct from w.version_hash)
+from wanted w full join held h on h.document_id = w.id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A document that differs; ``old_uri`` is where a renamed one was."""
+
+    uri: str
+    action: str
+    old_uri: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Documents: wanted by the source, held by the generation, differing and so waiting to be published."""
+
+    wanted: int
+    held: int
+    pending: int
+
+
+def changes(connection: Connection, collection: int, generation_id: int | None) -> list[Change]:
+    """Every document that differs, by uri; without a generation every wanted document is an addition."""
+    rows = connection.execute(_CHANGES, {"g": generation_id, "c": collection}).fetchall()
+    moved_from = {old for _, action, old in rows if action == "renamed"}
+    return [Change(uri, action, old) for uri, action, old in rows if not (action == "deleted" and uri in moved_from)]
+
+
+def sizes(connection: Connection, collection: int, generation_id: int | None) -> Sizes:
+    """The counts that the gates judge."""
+    row = connection.execute(_SIZES, {"g": generation_id, "c": collection}).fetchone()
+    return Sizes(*map(int, row)) if row else Sizes(0, 0, 0)

@@ -1,0 +1,224 @@
+"""Chunk tables: what workers write, what publish merges, which vectors can be used again.
+
+A chunk row holds no text: it is the span of its document's stored text (docs/decisions/0003).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import numpy as np
+from pgvector import HalfVector, Vector
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from psycopg.sql import Composable
+
+    from include.store.generations import Generation
+    from include.store.pool import Connection
+
+_COPIED = ("document_id", "ordinal", "start_char", "end_char", "tokens", "text_hash", "metadata", "embedding")
+_COPY_TYPES = ("int8", "int4", "int4", "int4", "int4", "uuid", "jsonb")
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """One chunk of one document; ``embedding`` is float32 of shape (dimension,)."""
+
+    document_id: int
+    ordinal: int
+    start: int
+    end: int
+    tokens: int
+    text_hash: UUID
+    metadata: Mapping[str, Any] | None
+    embedding: NDArray[np.float32]
+
+
+def write_documents(connection: Connection, target: Generation, contents: Mapping[int, UUID], rows: Sequence[ChunkRow]) -> None:
+    """Write all chunks of some documents where publish will find them, with the state that says so.
+
+    :param contents: the content hash of each document; a document with no chunk row is written as empty.
+    """
+    documents = list(contents)
+    connection.execute(sql.SQL("delete from {} where document_id = any(%s)").format(target.target), (documents,))
+    _copy(connection, target, rows)
+    counts = dict.fromkeys(documents, 0)
+    for row in rows:
+        counts[row.document_id] += 1
+    connection.execute(
+        "insert into ragworks.generation_document"
+        " (generation_id, document_id, staged, content_hash, version_hash, metadata, acl, chunks)"
+        " select %s, d.id, %s, d.content_hash, d.version_hash, d.metadata, d.acl, n.chunks"
+        " from unnest(%s::bigint[], %s::int[]) as n (id, chunks) join ragworks.document d on d.id = n.id"
+        " on conflict (generation_id, document_id, staged) do update set content_hash = excluded.content_hash,"
+        " version_hash = excluded.version_hash, metadata = excluded.metadata, acl = excluded.acl, chunks = excluded.chunks",
+        (target.id, target.state == "live", documents, [counts[d] for d in documents]),
+    )
+
+
+def known_embeddings(
+    connection: Connection, sources: Sequence[Generation], text_hashes: Sequence[UUID]
+) -> dict[UUID, NDArray[np.float32]]:
+    """Vectors already held for these texts by generations of the same embedder and storage, live or not."""
+    found: dict[UUID, NDArray[np.float32]] = {}
+    for table in [t for g in sources for t in (g.chunks, g.staged)]:
+        missing = [h for h in text_hashes if h not in found]
+        if not missing:
+            break
+        query = sql.SQL("select distinct on (text_hash) text_hash, embedding from {} where text_hash = any(%s)").format(table)
+        for text_hash, embedding in connection.execute(query, (missing,)):
+            found[text_hash] = np.asarray(embedding.to_numpy(), dtype=np.float32)
+    return found
+
+
+def merge_staged(connection: Connection, live: Generation) -> tuple[int, int]:
+    """Replace the chunks of every staged document, leaving rows that stay the same untouched.
+
+    Rows match by (document, text, occurrence): a chunk that only moved is updated in place, which touches no index,
+    so an insertion at the top of a document re-inserts nothing into HNSW.
+
+    :return: (rows written, rows deleted).
+    """
+    names = {"live": live.chunks, "staged": live.staged}
+    parameters = {"g": live.id}
+    connection.execute(sql.SQL(_DROP_STALE).format(**names), parameters)
+    connection.execute(sql.SQL(_PAIRS).format(**names), parameters)
+    deleted = connection.execute(sql.SQL(_DELETE_GONE).format(**names)).rowcount
+    written = connection.execute(sql.SQL(_UPDATE_MOVED).format(**names)).rowcount
+    written += connection.execute(sql.SQL(_INSERT_NEW).format(**names)).rowcount
+    connection.execute(
+        "delete from ragworks.generation_document p using ragworks.generation_document s where p.generation_id = %(g)s"
+        " and s.generation_id = %(g)s and s.document_id = p.document_id and s.staged and not p.staged",
+        parameters,
+    )
+    connection.execute("update ragworks.generation_document set staged = false where generation_id = %(g)s and staged", parameters)
+    connection.execute(sql.SQL("truncate {staged}").format(**names))
+    connection.execute("drop table pair")
+    return written, deleted
+
+
+def refresh_metadata(connection: Connection, generation_id: int) -> int:
+    """Bring metadata and ACL of unchanged contents up to date; no chunk row is written.
+
+    :return: documents updated.
+    """
+    return connection.execute(
+        "update ragworks.generation_document g set version_hash = d.version_hash, metadata = d.metadata, acl = d.acl"
+        " from ragworks.desired_document d where g.generation_id = %s and not g.staged and d.id = g.document_id and d.wanted"
+        " and d.content_hash = g.content_hash and d.version_hash <> g.version_hash",
+        (generation_id,),
+    ).rowcount
+
+
+def remove_unwanted(connection: Connection, target: Generation) -> int:
+    """Delete the chunks of documents that the source no longer has, and note the documents as deleted.
+
+    :return: chunk rows deleted.
+    """
+    unwanted = [
+        row[0]
+        for row in connection.execute(
+            "select id from ragworks.desired_document where collection_id = %(c)s and not wanted union"
+            " select g.document_id from ragworks.generation_document g left join ragworks.desired_document d"
+            " on d.id = g.document_id where g.generation_id = %(g)s and not coalesce(d.wanted, false)",
+            {"g": target.id, "c": target.collection_id},
+        )
+    ]
+    if not unwanted:
+        return 0
+    deleted = connection.execute(
+        sql.SQL("delete from {} where document_id = any(%s)").format(target.chunks), (unwanted,)
+    ).rowcount
+    connection.execute(sql.SQL("delete from {} where document_id = any(%s)").format(target.staged), (unwanted,))
+    connection.execute(
+        "delete from ragworks.generation_document where generation_id = %s and document_id = any(%s)", (target.id, unwanted)
+    )
+    connection.execute("update ragworks.document set state = 'deleted', updated_at = now() where id = any(%s)", (unwanted,))
+    return deleted
+
+
+def count_chunks(connection: Connection, held: Generation) -> int:
+    """Chunks that answer queries in this generation."""
+    row = connection.execute(
+        "select coalesce(sum(chunks), 0) from ragworks.generation_document where generation_id = %s and not staged", (held.id,)
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def export_chunks(connection: Connection, held: Generation, *, vectors: bool) -> Iterator[dict[str, Any]]:
+    """Every published chunk in (document, ordinal) order, streamed."""
+    embedding: Composable = sql.SQL("c.embedding" if vectors else "null")
+    query = sql.SQL(
+        "select d.uri, c.ordinal, c.start_char, c.end_char, substr(t.text, c.start_char + 1, c.end_char - c.start_char),"
+        " g.metadata || coalesce(c.metadata, '{{}}'), {} from {} c"
+        " join ragworks.generation_document g on g.generation_id = %s and g.document_id = c.document_id and not g.staged"
+        " join ragworks.document d on d.id = c.document_id"
+        " join ragworks.document_text t on t.collection_id = d.collection_id and t.content_hash = g.content_hash"
+        " order by d.uri, c.ordinal"
+    ).format(embedding, held.chunks)
+    with connection.cursor(name="export") as cursor:
+        cursor.itersize = 1000
+        for uri, ordinal, start, end, text, metadata, vector in cursor.execute(query, (held.id,)):
+            row = {"document": uri, "ordinal": ordinal, "start": start, "end": end, "text": text, "metadata": metadata}
+            yield {**row, "embedding": vector.to_list()} if vectors else row
+
+
+def sizes(connection: Connection, held: Generation) -> dict[str, int]:
+    """Bytes of the chunk table alone and with its indexes."""
+    row = connection.execute(
+        "select pg_table_size(to_regclass(%s)), pg_total_relation_size(to_regclass(%s))",
+        (f"ragworks.chunks_{held.id}", f"ragworks.chunks_{held.id}"),
+    ).fetchone()
+    return {"table_bytes": int(row[0] or 0), "total_bytes": int(row[1] or 0)} if row else {}
+
+
+def _copy(connection: Connection, target: Generation, rows: Sequence[ChunkRow]) -> None:
+    columns = sql.SQL(", ").join(map(sql.Identifier, _COPIED))
+    statement = sql.SQL("copy {} ({}) from stdin with (format binary)").format(target.target, columns)
+    wrap = HalfVector if target.storage == "halfvec" else Vector
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.set_types([*_COPY_TYPES, target.storage])
+        for r in rows:
+            metadata = Jsonb(dict(r.metadata)) if r.metadata else None
+            copy.write_row(
+                (r.document_id, r.ordinal, r.start, r.end, r.tokens, r.text_hash, metadata, wrap(r.embedding))
+            )
+
+
+_DROP_STALE = """
+with stale as (
+    delete from ragworks.generation_document s where s.generation_id = %(g)s and s.staged and not exists (
+        select from ragworks.desired_document d where d.id = s.document_id and d.wanted and d.content_hash = s.content_hash)
+    returning document_id)
+delete from {staged} c using stale where c.document_id = stale.document_id
+"""
+
+_PAIRS = """
+create temp table pair on commit drop as
+with documents as (select document_id from ragworks.generation_document where generation_id = %(g)s and staged),
+old as (
+    select ctid, document_id, text_hash, row_number() over (partition by document_id, text_hash order by ordinal) as n
+    from {live} where document_id in (select document_id from documents)),
+new as (
+    select ctid, document_id, text_hash, row_number() over (partition by document_id, text_hash order by ordinal) as n
+    from {staged})
+select old.ctid as old, new.ctid as new from old full join new using (document_id, text_hash, n)
+"""
+
+_DELETE_GONE = "delete from {live} c using pair where c.ctid = pair.old and pair.new is null"
+
+_UPDATE_MOVED = """
+update {live} c set ordinal = s.ordinal, start_char = s.start_char, end_char = s.end_char, metadata = s.metadata
+from pair join {staged} s on s.ctid = pair.new
+where c.ctid = pair.old
+and (c.ordinal, c.start_char, c.end_char, c.metadata) is distinct from (s.ordinal, s.start_char, s.end_char, s.metadata)
+"""
+
+_INSERT_NEW = "insert into {live} select s.* from pair join {staged} s on s.ctid = pair.new where pair.old is null"

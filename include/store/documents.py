@@ -1,0 +1,132 @@
+"""What the source wants: documents and their parsed text, each text kept once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from include.store.pool import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """One accepted document, as it is stored."""
+
+    uri: str
+    object_uri: str
+    text: str
+    content_hash: UUID
+    version_hash: UUID
+    metadata: Mapping[str, Any]
+    acl: tuple[str, ...] | None
+
+
+def save_documents(connection: Connection, collection: int, rows: Sequence[DocumentRow]) -> None:
+    """Insert or update documents; a row whose version is already stored is not written."""
+    _save_texts(connection, collection, {row.content_hash: row.text for row in rows})
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into ragworks.document (collection_id, uri, object_uri, content_hash, version_hash, metadata, acl)"
+            " values (%s, %s, %s, %s, %s, %s, %s) on conflict (collection_id, uri) do update set"
+            " object_uri = excluded.object_uri, content_hash = excluded.content_hash, version_hash = excluded.version_hash,"
+            " metadata = excluded.metadata, acl = excluded.acl, state = 'present', updated_at = now()"
+            " where (document.object_uri, document.version_hash, document.state)"
+            " is distinct from (excluded.object_uri, excluded.version_hash, 'present')",
+            [
+                (collection, r.uri, r.object_uri, r.content_hash, r.version_hash, Jsonb(dict(r.metadata)), _array(r.acl))
+                for r in rows
+            ],
+        )
+
+
+def owners(connection: Connection, collection: int, uris: Sequence[str]) -> dict[str, str]:
+    """The listed object that each present document was last read from."""
+    rows = connection.execute(
+        "select uri, object_uri from ragworks.desired_document where collection_id = %s and uri = any(%s) and wanted",
+        (collection, list(uris)),
+    )
+    return {str(uri): str(object_uri) for uri, object_uri in rows}
+
+
+def mark_vanished(connection: Connection, collection: int, object_uri: str, seen: Sequence[str]) -> int:
+    """Documents of an object that a complete reading of it did not show; nothing is removed before publish.
+
+    :return: how many.
+    """
+    return connection.execute(
+        "update ragworks.document set state = 'vanished', updated_at = now()"
+        " where collection_id = %s and object_uri = %s and state = 'present'"
+        " and not exists (select from unnest(%s::text[]) as seen (uri) where seen.uri = document.uri)",
+        (collection, object_uri, list(seen)),
+    ).rowcount
+
+
+def texts(connection: Connection, collection: int, content_hashes: Sequence[UUID]) -> dict[UUID, str]:
+    """Parsed texts by content hash."""
+    rows = connection.execute(
+        "select content_hash, text from ragworks.document_text where collection_id = %s and content_hash = any(%s)",
+        (collection, list(content_hashes)),
+    )
+    return {content_hash: str(text) for content_hash, text in rows}
+
+
+def reject_content(connection: Connection, documents: Mapping[int, UUID]) -> None:
+    """Note that the chunks of this content were refused, so that it is not tried again until it changes."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "update ragworks.document set rejected_hash = %s where id = %s and content_hash = %s",
+            [(content_hash, document, content_hash) for document, content_hash in documents.items()],
+        )
+
+
+def retry_rejected(connection: Connection, collection: int) -> None:
+    """Let refused contents be tried again: another embedder or chunking may accept them."""
+    connection.execute(
+        "update ragworks.document set rejected_hash = null where collection_id = %s and rejected_hash is not null", (collection,)
+    )
+
+
+def collect_garbage(connection: Connection, collection: int) -> None:
+    """Drop documents that were removed and that no generation holds, objects without documents, and unused texts."""
+    connection.execute(
+        "delete from ragworks.document d where collection_id = %s and state = 'deleted'"
+        " and not exists (select from ragworks.generation_document g where g.document_id = d.id)",
+        (collection,),
+    )
+    connection.execute(
+        "delete from ragworks.source_object o where collection_id = %(c)s and state = 'vanished' and not exists"
+        " (select from ragworks.document d where d.collection_id = %(c)s and d.object_uri = o.uri and d.state <> 'deleted')",
+        {"c": collection},
+    )
+    connection.execute(
+        "delete from ragworks.document_text t where collection_id = %(c)s"
+        " and not exists (select from ragworks.document d where d.collection_id = %(c)s and d.content_hash = t.content_hash)"
+        " and not exists (select from ragworks.generation_document g join ragworks.document d on d.id = g.document_id"
+        "  where d.collection_id = %(c)s and g.content_hash = t.content_hash)",
+        {"c": collection},
+    )
+
+
+def _save_texts(connection: Connection, collection: int, by_hash: Mapping[UUID, str]) -> None:
+    known = {
+        row[0]
+        for row in connection.execute(
+            "select content_hash from ragworks.document_text where collection_id = %s and content_hash = any(%s)",
+            (collection, list(by_hash)),
+        )
+    }
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into ragworks.document_text (collection_id, content_hash, text) values (%s, %s, %s) on conflict do nothing",
+            [(collection, content_hash, text) for content_hash, text in by_hash.items() if content_hash not in known],
+        )
+
+
+def _array(values: tuple[str, ...] | None) -> list[str] | None:
+    return None if values is None else list(values)

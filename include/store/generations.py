@@ -1,0 +1,155 @@
+"""Generations: one built index of a collection each, with its own chunk table; exactly one is live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from include.errors import BadData
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from psycopg.sql import Identifier
+
+    from include.store.pool import Connection
+
+_COLUMNS = sql.SQL(
+    "id, collection_id, spec, spec_hash, embedder, dimension, storage, state, canary, metrics, created_at, live_at, retired_at"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A row of ragworks.generation; ``canary`` is the flattened embeddings of the fixed strings."""
+
+    id: int
+    collection_id: int
+    spec: dict[str, Any]
+    spec_hash: str
+    embedder: str
+    dimension: int
+    storage: str
+    state: str
+    canary: list[float] | None
+    metrics: dict[str, Any]
+    created_at: datetime
+    live_at: datetime | None
+    retired_at: datetime | None
+
+    @property
+    def chunks(self) -> Identifier:
+        """The table that answers queries once the generation is live."""
+        return sql.Identifier("ragworks", f"chunks_{self.id}")
+
+    @property
+    def staged(self) -> Identifier:
+        """The table where the changes of a live generation wait for publish."""
+        return sql.Identifier("ragworks", f"staged_{self.id}")
+
+    @property
+    def target(self) -> Identifier:
+        """Where workers write: a generation nobody queries yet is filled directly."""
+        return self.staged if self.state == "live" else self.chunks
+
+
+def generations(connection: Connection, collection: int) -> list[Generation]:
+    """All generations of a collection, oldest first."""
+    with connection.cursor(row_factory=class_row(Generation)) as cursor:
+        query = sql.SQL("select {} from ragworks.generation where collection_id = %s order by id").format(_COLUMNS)
+        return cursor.execute(query, (collection,)).fetchall()
+
+
+def generation(connection: Connection, generation_id: int) -> Generation:
+    """One generation by its id."""
+    with connection.cursor(row_factory=class_row(Generation)) as cursor:
+        query = sql.SQL("select {} from ragworks.generation where id = %s").format(_COLUMNS)
+        row = cursor.execute(query, (generation_id,)).fetchone()
+    if row is None:
+        raise BadData(f"generation {generation_id} does not exist", "it was dropped", "Run the index again")
+    return row
+
+
+def live_generation(connection: Connection, collection: int) -> Generation | None:
+    """The generation that answers queries."""
+    return next((g for g in generations(connection, collection) if g.state == "live"), None)
+
+
+def create_generation(
+    connection: Connection, collection: int, *, spec: dict[str, Any], spec_hash: str, embedder: str, dimension: int, storage: str
+) -> Generation:
+    """A new generation in state building, with its empty chunk tables; it replaces an unfinished one."""
+    for unfinished in generations(connection, collection):
+        if unfinished.state == "building":
+            drop_generation(connection, unfinished)
+    row = connection.execute(
+        "insert into ragworks.generation (collection_id, spec, spec_hash, embedder, dimension, storage)"
+        " values (%s, %s, %s, %s, %s, %s) returning id",
+        (collection, Jsonb(spec), spec_hash, embedder, dimension, storage),
+    ).fetchone()
+    made = generation(connection, row[0] if row else 0)
+    vector = sql.SQL("{}({})").format(sql.SQL("halfvec" if storage == "halfvec" else "vector"), sql.Literal(dimension))
+    for table in (made.chunks, made.staged):
+        connection.execute(
+            sql.SQL(
+                "create table {} (document_id bigint not null, ordinal int not null, start_char int not null,"
+                " end_char int not null, tokens int not null, text_hash uuid not null, metadata jsonb, embedding {} not null)"
+                " with (fillfactor = 95)"
+            ).format(table, vector)
+        )
+        connection.execute(sql.SQL("create index on {} (document_id)").format(table))
+        connection.execute(sql.SQL("create index on {} (text_hash)").format(table))
+    return made
+
+
+def save_canary(connection: Connection, generation_id: int, canary: list[float]) -> None:
+    """Keep the embeddings of the canary strings with the generation."""
+    connection.execute("update ragworks.generation set canary = %s where id = %s", (canary, generation_id))
+
+
+def build_index(connection: Connection, built: Generation, *, m: int, ef_construction: int) -> None:
+    """Build HNSW over the loaded chunks (after the bulk load: several times quicker than row by row)."""
+    exists = connection.execute(
+        "select to_regclass(%s)", (f"ragworks.chunks_{built.id}_hnsw",)
+    ).fetchone()
+    if exists != (None,):
+        return
+    connection.execute("set local maintenance_work_mem = '512MB'")
+    operators = sql.SQL("halfvec_cosine_ops" if built.storage == "halfvec" else "vector_cosine_ops")
+    connection.execute(
+        sql.SQL("create index {} on {} using hnsw (embedding {}) with (m = {}, ef_construction = {})").format(
+            sql.Identifier(f"chunks_{built.id}_hnsw"), built.chunks, operators, sql.Literal(m), sql.Literal(ef_construction)
+        )
+    )
+
+
+def analyze(connection: Connection, built: Generation) -> None:
+    """Refresh the planner's statistics of a chunk table."""
+    connection.execute(sql.SQL("analyze {}").format(built.chunks))
+    connection.execute("analyze ragworks.generation_document")
+
+
+def make_live(connection: Connection, built: Generation) -> None:
+    """Swap: the live generation retires and this one answers queries, in the caller's transaction."""
+    connection.execute(
+        "update ragworks.generation set state = 'retired', retired_at = now() where collection_id = %s and state = 'live'",
+        (built.collection_id,),
+    )
+    connection.execute("update ragworks.generation set state = 'live', live_at = now() where id = %s", (built.id,))
+
+
+def drop_generation(connection: Connection, old: Generation) -> None:
+    """Remove a generation that is not live, with its tables."""
+    connection.execute(sql.SQL("drop table if exists {}, {}").format(old.chunks, old.staged))
+    connection.execute("delete from ragworks.generation where id = %s and state <> 'live'", (old.id,))
+
+
+def drop_retired(connection: Connection, collection: int, *, keep: int) -> None:
+    """Drop retired generations beyond the newest ``keep``."""
+    retired = [g for g in generations(connection, collection) if g.state == "retired"]
+    for old in sorted(retired, key=lambda g: g.id, reverse=True)[keep:]:
+        drop_generation(connection, old)

@@ -1,0 +1,85 @@
+"""Connections to Postgres: one pool per process, vectors registered, failures said in one line."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from pgvector.psycopg import register_vector
+from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import ConnectionPool
+
+from include.errors import BadConfiguration, ServiceUnavailable, Transient
+from include.store import embedded, migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from include.config import Settings
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Pool = ConnectionPool[Connection]
+
+CONNECT_TIMEOUT = 10  # seconds
+
+
+@contextmanager
+def open_pool(settings: Settings, *, max_size: int = 4) -> Iterator[Pool]:
+    """A pool on a migrated database; starts the embedded server when no database is configured.
+
+    :raises ServiceUnavailable: nothing answers at the address, or it refuses the login.
+    :raises BadConfiguration: the server is too old or has no pgvector.
+    """
+    url = database_url(settings)
+    with _connect(url) as connection:
+        migrate.migrate(connection)
+    with ConnectionPool(url, min_size=1, max_size=max_size, configure=_configure, kwargs=_options(), open=True) as pool:
+        try:
+            yield pool
+        except psycopg.errors.DiskFull as error:
+            raise Transient(
+                f"Postgres at {address(url)} has no disk space left", _first_line(error), "Free some, then run again: finished work is kept"
+            ) from error
+        except psycopg.OperationalError as error:
+            raise ServiceUnavailable(
+                f"Postgres at {address(url)} went away", _first_line(error), "Run the command again: finished work is kept"
+            ) from error
+
+
+def database_url(settings: Settings) -> str:
+    """The configured database, or the embedded server's (started if it is down)."""
+    return settings.database_url or embedded.ensure_running(settings.home)
+
+
+def address(url: str) -> str:
+    """host:port/database of a URL, without the credentials."""
+    parts = conninfo_to_dict(url)
+    return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+
+
+def _connect(url: str) -> Connection:
+    try:
+        return psycopg.connect(url, **_options())
+    except psycopg.ProgrammingError as error:
+        raise BadConfiguration(
+            "the database URL is not usable", _first_line(error), "Write postgresql://user:password@host:port/database"
+        ) from error
+    except psycopg.OperationalError as error:
+        raise ServiceUnavailable(
+            f"Postgres at {address(url)} does not answer", _first_line(error),
+            "Start it, or correct RAGWORKS_DATABASE_URL or the Airflow connection ragworks_postgres",
+        ) from error  # fmt: skip
+
+
+def _options() -> dict[str, Any]:
+    return {"connect_timeout": CONNECT_TIMEOUT, "application_name": "ragworks", "options": "-c timezone=UTC"}
+
+
+def _configure(connection: Connection) -> None:
+    register_vector(connection)
+    connection.commit()
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

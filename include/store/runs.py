@@ -1,0 +1,146 @@
+"""Runs: what each was asked, what it planned, what it did, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from include.errors import BadData
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from include.store.pool import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A row of ragworks.run; ``seconds`` is the wall time of each step."""
+
+    id: int
+    collection_id: int
+    key: str
+    mode: str
+    allow_deletes: bool
+    state: str
+    generation_id: int | None
+    plan: dict[str, Any] | None
+    embedded: int
+    reused: int
+    written: int
+    deleted: int
+    seconds: dict[str, float]
+    error: str | None
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunDocument:
+    """Why a document was in a run, and what became of it."""
+
+    uri: str
+    action: str
+    reason: str
+    chunks: int | None
+    embedded: int | None
+
+
+_SELECT = (
+    "select id, collection_id, key, mode, allow_deletes, state, generation_id, plan, embedded, reused, written, deleted,"
+    " seconds, error, started_at, finished_at from ragworks.run"
+)
+
+
+def start_run(connection: Connection, collection: int, key: str, *, mode: str, allow_deletes: bool) -> Run:
+    """The run of this key: a retry of the same key goes on with the same row."""
+    connection.execute(
+        "insert into ragworks.run (collection_id, key, mode, allow_deletes) values (%s, %s, %s, %s)"
+        " on conflict (collection_id, key) do update set state = 'running', error = null, finished_at = null",
+        (collection, key, mode, allow_deletes),
+    )
+    return run_by_key(connection, collection, key)
+
+
+def run_by_key(connection: Connection, collection: int, key: str) -> Run:
+    """The run of this key.
+
+    :raises BadData: its plan step never ran.
+    """
+    with connection.cursor(row_factory=class_row(Run)) as cursor:
+        run = cursor.execute(_SELECT + " where collection_id = %s and key = %s", (collection, key)).fetchone()
+    if run is None:
+        raise BadData(f"run {key!r} does not exist", "its plan step never ran", "Run the plan step first")
+    return run
+
+
+def recent_runs(connection: Connection, collection: int, limit: int) -> list[Run]:
+    """The newest runs, newest first."""
+    with connection.cursor(row_factory=class_row(Run)) as cursor:
+        return cursor.execute(_SELECT + " where collection_id = %s order by id desc limit %s", (collection, limit)).fetchall()
+
+
+def save_plan(connection: Connection, run_id: int, generation_id: int | None, plan: Mapping[str, Any]) -> None:
+    """Keep what the run is going to do."""
+    connection.execute(
+        "update ragworks.run set generation_id = %s, plan = %s where id = %s", (generation_id, Jsonb(dict(plan)), run_id)
+    )
+
+
+def save_run_documents(connection: Connection, run_id: int, rows: list[tuple[str, str, str]]) -> None:
+    """Keep (uri, action, reason) of every document in the run."""
+    with connection.cursor() as cursor, cursor.copy(
+        "copy ragworks.run_document (run_id, uri, action, reason) from stdin"
+    ) as copy:
+        for uri, action, reason in rows:
+            copy.write_row((run_id, uri, action, reason))
+
+
+def clear_run_documents(connection: Connection, run_id: int) -> None:
+    """Forget the entries of an earlier try of this run's plan step."""
+    connection.execute("delete from ragworks.run_document where run_id = %s", (run_id,))
+
+
+def save_outcomes(connection: Connection, outcomes: list[tuple[int, int, int, str]]) -> None:
+    """Note (chunks, embedded, run, uri) of documents as their chunks are written."""
+    with connection.cursor() as cursor:
+        cursor.executemany("update ragworks.run_document set chunks = %s, embedded = %s where run_id = %s and uri = %s", outcomes)
+
+
+def run_documents(connection: Connection, run_id: int) -> list[RunDocument]:
+    """What became of each document of a run, by uri."""
+    with connection.cursor(row_factory=class_row(RunDocument)) as cursor:
+        return cursor.execute(
+            "select uri, action, reason, chunks, embedded from ragworks.run_document where run_id = %s order by uri", (run_id,)
+        ).fetchall()
+
+
+def add_counts(
+    connection: Connection, run_id: int, *, embedded: int = 0, reused: int = 0, written: int = 0, deleted: int = 0
+) -> None:
+    """Add to the run's counters, in the transaction that did the work."""
+    connection.execute(
+        "update ragworks.run set embedded = embedded + %s, reused = reused + %s, written = written + %s, deleted = deleted + %s"
+        " where id = %s",
+        (embedded, reused, written, deleted, run_id),
+    )
+
+
+def add_seconds(connection: Connection, run_id: int, step: str, seconds: float) -> None:
+    """Add wall time to a step of the run."""
+    connection.execute(
+        "update ragworks.run set seconds = seconds || jsonb_build_object(%s::text,"
+        " round((coalesce((seconds ->> %s)::numeric, 0) + %s::numeric), 3)) where id = %s",
+        (step, step, seconds, run_id),
+    )
+
+
+def finish_run(connection: Connection, run_id: int, state: str, error: str | None = None) -> None:
+    """Close the run: done, planned or failed."""
+    connection.execute(
+        "update ragworks.run set state = %s, error = %s, finished_at = now() where id = %s", (state, error, run_id)
+    )

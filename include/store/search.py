@@ -1,0 +1,83 @@
+"""Dense search over a generation: HNSW with iterative scan, filtered on document metadata in SQL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pgvector import HalfVector, Vector
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from include.errors import BadConfiguration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from psycopg.sql import Composable
+
+    from include.store.generations import Generation
+    from include.store.pool import Connection
+
+MIN_EF_SEARCH, MAX_EF_SEARCH = 200, 1000  # 200: recall@10 0.997 at 21,976 rows; 1000 is pgvector's limit
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One chunk found; ``score`` is the cosine similarity, -1 to 1."""
+
+    document: str
+    ordinal: int
+    start: int
+    end: int
+    text: str
+    score: float
+    metadata: dict[str, Any]
+
+
+def dense(
+    connection: Connection, held: Generation, query: NDArray[np.float32], *, top_k: int, filters: Mapping[str, Any] | None = None
+) -> list[Hit]:
+    """The chunks nearest to a query vector of shape (dimension,), best first; ties by document and ordinal."""
+    ef_search = min(max(MIN_EF_SEARCH, 2 * top_k), MAX_EF_SEARCH)
+    connection.execute(sql.SQL("set local hnsw.ef_search = {}").format(sql.Literal(ef_search)))
+    connection.execute("set local hnsw.iterative_scan = strict_order")
+    statement = sql.SQL(
+        "with nearest as materialized (select c.document_id, c.ordinal, c.start_char, c.end_char, c.metadata,"
+        " c.embedding <=> %(query)s as distance from {chunks} c{filtered} order by c.embedding <=> %(query)s limit %(top_k)s)"
+        " select d.uri, n.ordinal, n.start_char, n.end_char, substr(t.text, n.start_char + 1, n.end_char - n.start_char),"
+        " 1 - n.distance, g.metadata || coalesce(n.metadata, '{{}}') from nearest n"
+        " join ragworks.generation_document g on g.generation_id = %(g)s and g.document_id = n.document_id and not g.staged"
+        " join ragworks.document d on d.id = n.document_id"
+        " join ragworks.document_text t on t.collection_id = d.collection_id and t.content_hash = g.content_hash"
+        " order by n.distance, d.uri, n.ordinal"
+    ).format(chunks=held.chunks, filtered=_filter(filters))
+    vector = HalfVector(query) if held.storage == "halfvec" else Vector(query)
+    parameters = {"query": vector, "top_k": top_k, "g": held.id}
+    return [Hit(*row) for row in connection.execute(statement, parameters).fetchall()]
+
+
+def _filter(filters: Mapping[str, Any] | None) -> Composable:
+    """Each key must equal the value, or one of a list of values; a list in the metadata matches by its elements."""
+    if not filters:
+        return sql.SQL("")
+    clauses = [_matches(key, value) for key, value in filters.items()]
+    return sql.SQL(
+        " join ragworks.generation_document f on f.generation_id = %(g)s and f.document_id = c.document_id and not f.staged"
+        " where {}"
+    ).format(sql.SQL(" and ").join(clauses))
+
+
+def _matches(key: str, value: Any) -> Composable:
+    if isinstance(value, dict):
+        raise BadConfiguration(
+            f"filter {key!r}", "nested objects are not understood", 'Use {"key": value} or {"key": [value, value]}'
+        )
+    alternatives = [
+        sql.SQL("f.metadata @> {}").format(sql.Literal(Jsonb({key: candidate})))
+        for single in (value if isinstance(value, list) else [value])
+        for candidate in (single, [single])
+    ]
+    return sql.SQL("({})").format(sql.SQL(" or ").join(alternatives or [sql.SQL("false")]))

@@ -1,0 +1,121 @@
+"""The shared queue: documents whose chunks a generation still lacks, claimed by any number of workers.
+
+A claim holds while its worker lives: every worker keeps a session advisory lock, which the server drops when the
+connection ends, so the items of a killed worker are free at once. The lease bounds a worker that hangs.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from psycopg.rows import class_row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from include.store.pool import Connection, Pool
+
+LEASE_SECONDS = 1800
+WORKER_LOCK = 0x5257  # advisory lock class; the second key is the worker's id
+
+_FREE = (
+    "(worker is null or lease_until < now() or not exists (select from pg_locks l where l.locktype = 'advisory'"
+    f" and l.classid = {WORKER_LOCK} and l.objid = worker::oid and l.granted"
+    " and l.database = (select oid from pg_database where datname = current_database())))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """A document to chunk and embed."""
+
+    document_id: int
+    uri: str
+    content_hash: UUID
+    characters: int
+    run_id: int
+
+
+@contextmanager
+def worker(pool: Pool) -> Iterator[int]:
+    """A worker id whose claims are valid until the block or the process ends."""
+    with pool.connection() as connection:
+        row = connection.execute("select nextval('ragworks.worker_id')::int").fetchone()
+        worker_id = int(row[0]) if row else 0
+        connection.execute("select pg_advisory_lock(%s, %s)", (WORKER_LOCK, worker_id))
+        connection.commit()
+        try:
+            yield worker_id
+        finally:
+            if not connection.closed and not connection.broken:
+                connection.execute("select pg_advisory_unlock(%s, %s)", (WORKER_LOCK, worker_id))
+
+
+def enqueue_pending(connection: Connection, collection: int, generation_id: int, run_id: int) -> int:
+    """Queue every wanted document whose content the generation neither holds nor has staged.
+
+    :return: items now in the queue.
+    """
+    connection.execute(
+        "delete from ragworks.work_item w where generation_id = %s and not exists (select from ragworks.desired_document d"
+        " where d.id = w.document_id and d.wanted and d.content_hash = w.content_hash)",
+        (generation_id,),
+    )
+    connection.execute(
+        "insert into ragworks.work_item (generation_id, document_id, content_hash, characters, run_id)"
+        " select %(g)s, d.id, d.content_hash, length(t.text), %(run)s from ragworks.desired_document d"
+        " join ragworks.document_text t on t.collection_id = d.collection_id and t.content_hash = d.content_hash"
+        " where d.collection_id = %(c)s and d.wanted and d.content_hash is distinct from d.rejected_hash"
+        " and not exists (select from ragworks.generation_document g where g.generation_id = %(g)s"
+        "  and g.document_id = d.id and g.content_hash = d.content_hash)"
+        " on conflict (generation_id, document_id) do nothing",
+        {"g": generation_id, "c": collection, "run": run_id},
+    )
+    row = connection.execute("select count(*) from ragworks.work_item where generation_id = %s", (generation_id,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def claim(connection: Connection, generation_id: int, worker_id: int, *, characters: int, limit: int) -> list[WorkItem]:
+    """Take the next free items, up to about ``characters`` of text and ``limit`` documents; at least one if any is free."""
+    with connection.cursor(row_factory=class_row(WorkItem)) as cursor:
+        return cursor.execute(
+            "with free as (select document_id, characters from ragworks.work_item where generation_id = %(g)s"  # noqa: S608
+            f" and {_FREE} order by document_id limit %(limit)s for update skip locked),"
+            " batch as (select document_id from (select document_id, sum(characters) over (order by document_id) - characters"
+            "  as before from free) s where before < %(characters)s)"
+            " update ragworks.work_item w set worker = %(worker)s, attempts = attempts + 1,"
+            f" lease_until = now() + interval '{LEASE_SECONDS} seconds'"
+            " from batch, ragworks.document d where w.generation_id = %(g)s and w.document_id = batch.document_id"
+            " and d.id = w.document_id returning w.document_id, d.uri, w.content_hash, w.characters, w.run_id",
+            {"g": generation_id, "worker": worker_id, "characters": characters, "limit": limit},
+        ).fetchall()
+
+
+def complete(connection: Connection, generation_id: int, worker_id: int, documents: Sequence[int]) -> bool:
+    """Take finished items out of the queue, in the transaction that writes their chunks.
+
+    :return: False when a claim was lost meanwhile (the lease ran out, or the document changed): roll back.
+    """
+    removed = connection.execute(
+        "delete from ragworks.work_item w using ragworks.document d where w.generation_id = %s and w.document_id = any(%s)"
+        " and w.worker = %s and d.id = w.document_id and d.content_hash = w.content_hash",
+        (generation_id, list(documents), worker_id),
+    ).rowcount
+    return removed == len(documents)
+
+
+def release(connection: Connection, generation_id: int, worker_id: int) -> None:
+    """Give back what this worker holds."""
+    connection.execute(
+        "update ragworks.work_item set worker = null, lease_until = null where generation_id = %s and worker = %s",
+        (generation_id, worker_id),
+    )
+
+
+def remaining(connection: Connection, generation_id: int) -> int:
+    """Items not finished, whoever holds them."""
+    row = connection.execute("select count(*) from ragworks.work_item where generation_id = %s", (generation_id,)).fetchone()
+    return int(row[0]) if row else 0
