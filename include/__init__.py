@@ -1,1 +1,1 @@
-"""The work itself, plain Python: what Airflow tasks, the command line, the GPU image and the API server run. Never imports airflow."""
+"""The work itself, plain Python, that Airflow tasks, the command line, the GPU image and the API server run: never airflow."""

@@ -18,7 +18,9 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("index", parents=[common], help="bring the index in step with the source")
     parser.add_argument("name", help="collection")
     parser.add_argument("--plan", action="store_true", help="only say what would be done, and why")
-    parser.add_argument("--rebuild", action="store_true", help="read and embed everything again into a new generation, then swap")
+    parser.add_argument(
+        "--rebuild", action="store_true", help="read and embed everything again into a new generation, then swap"
+    )
     parser.add_argument("--allow-deletes", action="store_true", help="let this run delete more than validation.max_deleted")
     parser.set_defaults(run=run)
 
@@ -54,7 +56,10 @@ def describe(result: dict[str, Any], *, planned: bool) -> list[str]:
     plan = ", ".join(f"{count} {action.replace('_', ' ')}" for action, count in result["plan"].items())
     lines = [f"{result['collection']}: {plan}"]
     if planned:
-        lines.append("Nothing was changed: this is a plan." + (f" The run would stop: {result['stopped']}" if "stopped" in result else ""))
+        lines.append(
+            "Nothing was changed: this is a plan."
+            + (f" The run would stop: {result['stopped']}" if "stopped" in result else "")
+        )
     else:
         chunks = result["chunks"]
         lines.append(

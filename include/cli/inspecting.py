@@ -23,7 +23,9 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("status", parents=[common], help="collections, generations, counts, sizes, freshness")
     parser.add_argument("name", nargs="?", help="one collection (default: all)")
     parser.set_defaults(run=status)
-    parser = commands.add_parser("runs", parents=[common], help="runs of a collection, or one with its documents and validation")
+    parser = commands.add_parser(
+        "runs", parents=[common], help="runs of a collection, or one with its documents and validation"
+    )
     parser.add_argument("name", help="collection")
     parser.add_argument("--run", dest="run_id", type=int, metavar="ID", help="one run: its documents and validation report")
     parser.add_argument("--limit", type=int, default=20, metavar="N", help="how many runs (default 20)")
@@ -55,7 +57,18 @@ def status(args: argparse.Namespace, settings: Settings, output: Output) -> None
             f"{collection['name']}: {collection['documents']} documents, {collection['chunks']} chunks,"
             f" {collection['quarantined']} in quarantine, last run {collection['last_run'] or 'never'}"
         )
-        rows = [(g["id"], g["state"], g["documents"], g["chunks"], f"{g['total_bytes'] / 1e6:.1f} MB", g["model"], g["live_at"]) for g in collection["generations"]]
+        rows = [
+            (
+                g["id"],
+                g["state"],
+                g["documents"],
+                g["chunks"],
+                f"{g['total_bytes'] / 1e6:.1f} MB",
+                g["model"],
+                g["live_at"],
+            )
+            for g in collection["generations"]
+        ]
         output.table(("generation", "state", "documents", "chunks", "size", "embedder", "live since"), rows)
     missing = [name for name in configured if name not in {c["name"] for c in known}]
     if missing and not args.name:
@@ -68,7 +81,9 @@ def show_runs(args: argparse.Namespace, settings: Settings, output: Output) -> N
     from include.store.pool import open_pool
 
     with open_pool(settings) as pool, pool.connection() as connection:
-        recent = runs.recent_runs(connection, collections.collection_id(connection, args.name), 10_000 if args.run_id else args.limit)
+        recent = runs.recent_runs(
+            connection, collections.collection_id(connection, args.name), 10_000 if args.run_id else args.limit
+        )
         if args.run_id is None:
             _show_recent(output, recent)
             return
@@ -79,7 +94,11 @@ def show_runs(args: argparse.Namespace, settings: Settings, output: Output) -> N
     output.result({**asdict(chosen), "documents": [asdict(d) for d in became], "validation": [asdict(r) for r in found]})
     _show_recent(output, [chosen], with_json=False)
     show_documents(output, became)
-    rows = [(r.suite, e["name"], e["evaluated"], e["unexpected"], ", ".join(e["rows"][:3])) for r in found for e in r.result["expectations"]]
+    rows = [
+        (r.suite, e["name"], e["evaluated"], e["unexpected"], ", ".join(e["rows"][:3]))
+        for r in found
+        for e in r.result["expectations"]
+    ]
     output.table(("suite", "expectation", "evaluated", "failed", "rows"), rows, title="validation")
 
 
@@ -87,10 +106,24 @@ def _show_recent(output: Output, recent: list[Any], *, with_json: bool = True) -
     if with_json:
         output.result({"runs": [asdict(r) for r in recent]})
     rows = [
-        (r.id, r.mode, r.state, r.generation_id, r.embedded, r.reused, r.written, r.deleted, f"{r.started_at:%Y-%m-%d %H:%M:%S}", r.error)
+        (
+            r.id,
+            r.mode,
+            r.state,
+            r.generation_id,
+            r.embedded,
+            r.reused,
+            r.written,
+            r.deleted,
+            f"{r.started_at:%Y-%m-%d %H:%M:%S}",
+            r.error,
+        )
         for r in recent
     ]
-    output.table(("run", "mode", "state", "generation", "embedded", "reused", "written", "deleted", "started (UTC)", "error"), rows)
+    output.table(
+        ("run", "mode", "state", "generation", "embedded", "reused", "written", "deleted", "started (UTC)", "error"),
+        rows,
+    )
 
 
 def show_quarantine(args: argparse.Namespace, settings: Settings, output: Output) -> None:
@@ -127,6 +160,10 @@ def export(args: argparse.Namespace, settings: Settings, _: Output) -> None:
     with open_pool(settings) as pool, pool.connection() as connection:
         live = generations.live_generation(connection, collections.collection_id(connection, args.name))
         if live is None:
-            raise BadData(f"collection {args.name!r} has no live index", "no run has been published", f"Run: ragworks index {args.name}")
+            raise BadData(
+                f"collection {args.name!r} has no live index",
+                "no run has been published",
+                f"Run: ragworks index {args.name}",
+            )
         for row in chunks.export_chunks(connection, live, vectors=args.vectors):
             sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(arguments)
     logging.basicConfig(
-        level=logging.INFO if args.verbose else logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+        level=logging.INFO if args.verbose else logging.WARNING,
+        stream=sys.stderr,
+        format="%(levelname)s %(name)s: %(message)s",
     )
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     output = Output(as_json=args.json)
@@ -54,7 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nobody is there to be told
         return 1
     except psycopg.Error as error:
-        return _fail(output, f"Postgres refused a statement ({' '.join(str(error).split())}). This is a defect: please report it", 1)
+        return _fail(
+            output,
+            f"Postgres refused a statement ({' '.join(str(error).split())}). This is a defect: please report it",
+            1,
+        )
     return 0
 
 

@@ -23,7 +23,9 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("query", help="a question or some words")
     parser.add_argument("--top-k", type=positive, default=10, metavar="N", help="how many chunks (default 10)")
     parser.add_argument("--mode", choices=("dense",), default="dense", help="how to search (hybrid and lexical come later)")
-    parser.add_argument("--filter", metavar="JSON", help='metadata that must match, e.g. \'{"type": "pdf"}\'; a list means any of')
+    parser.add_argument(
+        "--filter", metavar="JSON", help='metadata that must match, e.g. \'{"type": "pdf"}\'; a list means any of'
+    )
     parser.set_defaults(run=run)
 
 
@@ -48,7 +50,9 @@ def run(args: argparse.Namespace, settings: Settings, output: Output) -> None:
     output.result({"results": [asdict(hit) for hit in hits], "passport": passport, "seconds": seconds})
     for rank, hit in enumerate(hits, 1):
         headings = " › ".join(hit.metadata.get("headings", []))
-        output.line(f"{rank:2}. {hit.score:.3f}  {hit.document} [{hit.start}:{hit.end}]" + (f"  {headings}" if headings else ""))
+        output.line(
+            f"{rank:2}. {hit.score:.3f}  {hit.document} [{hit.start}:{hit.end}]" + (f"  {headings}" if headings else "")
+        )
         output.line("    " + _snippet(hit.text))
     if not hits:
         output.line("nothing found" + (f" with filter {args.filter}" if args.filter else ""))

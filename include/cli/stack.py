@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import argparse
 
-    from include.cli.output import Output
-    from include.config import Settings
-
 
 def register(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the commands."""

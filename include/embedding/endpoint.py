@@ -87,7 +87,9 @@ class EndpointEmbedder:
                 f"{self._base_url} refuses the key", f"status {error.status_code}", "Set RAGWORKS_EMBEDDING_API_KEY"
             ) from error
         except (openai.APIConnectionError, openai.InternalServerError) as error:
-            raise ServiceUnavailable(f"{self._base_url} does not answer", str(error), "Check embedding.base_url, try again") from error
+            raise ServiceUnavailable(
+                f"{self._base_url} does not answer", str(error), "Check embedding.base_url, try again"
+            ) from error
         except openai.RateLimitError as error:
             raise Transient(f"{self._base_url} is rate limited", str(error), "Try again later") from error
         except openai.APIStatusError as error:

@@ -42,7 +42,12 @@ class LocalEmbedder:
         size = 0
         for module in models.read_json(self._folder, "modules.json").get("modules", []):
             config = models.read_json(self._folder, f"{module.get('path', '')}/config.json") if module.get("path") else {}
-            size = int(config.get("out_features") or config.get("word_embedding_dimension") or config.get("embedding_dimension") or size)
+            size = int(
+                config.get("out_features")
+                or config.get("word_embedding_dimension")
+                or config.get("embedding_dimension")
+                or size
+            )
         return size or int(_load(self._folder).get_embedding_dimension() or 0)
 
     @cached_property

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    searcher: Searcher, queries: Mapping[str, str], qrels: Mapping[str, Mapping[str, int]], *, top_k: int, progress: Progress
+    searcher: Searcher,
+    queries: Mapping[str, str],
+    qrels: Mapping[str, Mapping[str, int]],
+    *,
+    top_k: int,
+    progress: Progress,
 ) -> dict[str, float | int]:
     """Score the queries that have at least one relevant document; documents are ranked by their best chunk.
 
@@ -36,7 +41,9 @@ def evaluate(
     return {"queries": len(judged), **score(rankings, qrels, top_k), **latency(milliseconds)}
 
 
-def score(rankings: Mapping[str, list[tuple[str, float]]], qrels: Mapping[str, Mapping[str, int]], top_k: int) -> dict[str, float]:
+def score(
+    rankings: Mapping[str, list[tuple[str, float]]], qrels: Mapping[str, Mapping[str, int]], top_k: int
+) -> dict[str, float]:
     """nDCG, recall and reciprocal rank at ``top_k``, averaged over the queries of ``rankings``."""
     from ir_measures import RR, Qrel, R, ScoredDoc, calc_aggregate, nDCG
 

@@ -42,6 +42,8 @@ def read_qrels(path: str) -> dict[str, dict[str, int]]:
 
 def _open(path: str) -> IO[str]:
     try:
-        return gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else Path(path).open(encoding="utf-8", newline="")
+        return (
+            gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else Path(path).open(encoding="utf-8", newline="")
+        )
     except OSError as error:
         raise BadData(path, error.strerror or str(error), "Give a readable file") from error

@@ -185,7 +185,7 @@ class _Worker:
             "exact": [p.text[c.start : c.end] == c.text for p, c, _ in pieces],
             "text": [c.text for _, c, _ in pieces],
             "dimension": [len(v) for _, _, v in pieces],
-            "finite": np.isfinite(matrix).all(axis=1).tolist(),
+            "finite": [bool(np.isfinite(v).all()) for v in matrix],
             "norm": np.nan_to_num(np.linalg.norm(matrix, axis=1), nan=0.0).tolist(),
         }
         limits = chunk_rules(max_tokens=self._context.collection.chunking.max_tokens, dimension=self._target.dimension)
@@ -214,7 +214,13 @@ class _Worker:
         quarantine.resolve_documents(connection, self._collection, [p.item.uri for p in good])
         self._refuse(connection, [p for p in prepared if p.item.document_id in failures], failures)
         reports.save_report(
-            connection, self._run.id, "chunks", success=not failures, evaluated=evaluated, rejected=len(failures), result=result
+            connection,
+            self._run.id,
+            "chunks",
+            success=not failures,
+            evaluated=evaluated,
+            rejected=len(failures),
+            result=result,
         )
         by_uri = Counter(embedded.values())
         runs.save_outcomes(connection, [(len(p.chunks), by_uri[p.item.uri], p.item.run_id, p.item.uri) for p in good])
@@ -230,7 +236,15 @@ class _Worker:
         for p in refused:
             failure = failures[p.item.document_id]
             rows.append(
-                Refusal(owners.get(p.item.uri, p.item.uri), p.item.uri, "", "chunk", failure.rule, f"a chunk {failure.detail}", p.item.content_hash)
+                Refusal(
+                    owners.get(p.item.uri, p.item.uri),
+                    p.item.uri,
+                    "",
+                    "chunk",
+                    failure.rule,
+                    f"a chunk {failure.detail}",
+                    p.item.content_hash,
+                )
             )
         quarantine.save_refusals(connection, self._collection, self._run.id, rows)
         logger.warning("quarantined %d documents whose chunks failed validation", len(refused))

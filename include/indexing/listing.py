@@ -29,7 +29,9 @@ class ListingDiff:
     unchanged: int = 0
 
 
-def diff_listing(listing: Iterable[SourceObject], known: Iterable[tuple[str, str, bool]], *, reread: bool = False) -> ListingDiff:
+def diff_listing(
+    listing: Iterable[SourceObject], known: Iterable[tuple[str, str, bool]], *, reread: bool = False
+) -> ListingDiff:
     """What to read and what is gone.
 
     :param listing: objects in code point order of their uris.

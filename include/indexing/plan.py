@@ -138,13 +138,17 @@ class _Planner:
         entries = [_explain(against_live.get(c.uri), c, why) for c in found]
         return entries + [(c.uri, c.action, _reason(c)) for c in against_live.values() if c.action == "deleted"]
 
-    def _stopped(self, target: Generation, entries: Sequence[tuple[str, str, str]], wanted: int, rejected: int, accepted: int) -> str:
+    def _stopped(
+        self, target: Generation, entries: Sequence[tuple[str, str, str]], wanted: int, rejected: int, accepted: int
+    ) -> str:
         limits = self._context.collection.validation
         removed = [uri for uri, action, _ in entries if action == "deleted"]
         live = generations.live_generation(self._connection, self._collection)
         held = changes.sizes(self._connection, self._collection, (live or target).id).held
         try:
-            check_deletions(len(removed), max(held, len(removed)), wanted, limits, allow=self._run.allow_deletes, examples=removed)
+            check_deletions(
+                len(removed), max(held, len(removed)), wanted, limits, allow=self._run.allow_deletes, examples=removed
+            )
             check_rejections(rejected, accepted, limits)
             if not wanted and not held and not rejected:
                 raise BadData(*_nothing_found(self._context))

@@ -80,6 +80,7 @@ def publish_run(context: IndexContext, key: str) -> Outcome:
             if changed:
                 generations.drop_retired(connection, collection, keep=KEEP_RETIRED)
                 documents.collect_garbage(connection, collection)
+            runs.supersede_running(connection, run)
             runs.finish_run(connection, run.id, "done")
         if changed:
             generations.analyze(connection, target)
@@ -97,7 +98,11 @@ def _open(context: IndexContext, connection: Connection, key: str) -> tuple[int,
 def _check(context: IndexContext, connection: Connection, collection: int, run: Run, target: Generation) -> None:
     left = work_items.remaining(connection, target.id)
     if left:
-        raise Transient(f"{left} documents are still to be embedded", "a worker stopped, or the source changed meanwhile", "Run again")
+        raise Transient(
+            f"{left} documents are still to be embedded",
+            "a worker stopped, or the source changed meanwhile",
+            "Run again",
+        )
     limits = context.collection.validation
     sizes = changes.sizes(connection, collection, target.id)
     check_rejections(quarantine.count_open(connection, collection)[1], sizes.pending, limits)

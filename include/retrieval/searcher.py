@@ -28,7 +28,9 @@ class Searcher:
     def __init__(self, settings: Settings, pool: Pool, name: str, *, embedder: Embedder | None = None) -> None:
         self._settings, self._pool, self._name, self._embedder = settings, pool, name, embedder
 
-    def search(self, query: str, *, top_k: int = 10, filters: Mapping[str, Any] | None = None) -> tuple[list[Hit], dict[str, Any]]:
+    def search(
+        self, query: str, *, top_k: int = 10, filters: Mapping[str, Any] | None = None
+    ) -> tuple[list[Hit], dict[str, Any]]:
         """The chunks nearest to a query, best first, and the passport that says what answered.
 
         :raises BadData: the collection has no live index.
@@ -68,13 +70,21 @@ class Searcher:
     def _live(self, connection: Connection) -> Generation:
         live = generations.live_generation(connection, collections.collection_id(connection, self._name))
         if live is None:
-            raise BadData(f"collection {self._name!r} has no live index", "no run has been published", f"Run: ragworks index {self._name}")
+            raise BadData(
+                f"collection {self._name!r} has no live index",
+                "no run has been published",
+                f"Run: ragworks index {self._name}",
+            )
         return live
 
 
 def _embedder_of(live: Generation, settings: Settings) -> Embedder:
     """The model that made a generation's vectors, whatever the collection file says by now."""
-    return _open(live.embedder, Embedding.model_validate({k: v for k, v in live.spec["embedding"].items() if k != "fingerprint"}), settings)
+    return _open(
+        live.embedder,
+        Embedding.model_validate({k: v for k, v in live.spec["embedding"].items() if k != "fingerprint"}),
+        settings,
+    )
 
 
 @lru_cache(maxsize=4)

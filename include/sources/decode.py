@@ -28,7 +28,7 @@ _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b")) + b"\x7f"  # escape: 
 _MOST_CONTROLS = 0.05
 _WIDE_SAMPLE = 1 << 16  # bytes
 # Share of zero high bytes from which text without a mark is UTF-16. Spaces, line ends and Latin letters have them.
-# Where all bytes are ASCII or NUL it can only be Latin text, or ASCII with stray NULs, which must not be taken for Chinese.
+# Where all bytes are ASCII or NUL it can only be Latin text, or ASCII with stray NULs: that is not Chinese.
 _WIDE_ZEROS = 0.1
 _WIDE_ZEROS_ASCII = 0.9
 _MULTIBYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")

@@ -98,12 +98,12 @@ def _next(lines: io.BufferedReader, number: int, limit: int) -> Line | None:
     data = lines.readline(limit + 2)  # a row at the limit and its \r\n
     if not data:
         return None
-    size = len(data.rstrip(b"\r\n"))
-    if len(data) == limit + 2 and not data.endswith(b"\n"):
-        size = len(data)
-        del data
-        while part := lines.readline(_SKIP):
-            size += len(part)
-            if part.endswith(b"\n"):
-                return Line(number, b"", size - 1)
-    return Line(number, b"" if size > limit else data, size)
+    row = data.rstrip(b"\r\n")
+    if len(data) < limit + 2 or data.endswith(b"\n"):
+        return Line(number, b"" if len(row) > limit else row, len(row))
+    size, tail = len(data), data[-1:]
+    while part := lines.readline(_SKIP):
+        size, tail = size + len(part), (tail + part)[-2:]
+        if part.endswith(b"\n"):
+            break
+    return Line(number, b"", size - len(tail) + len(tail.rstrip(b"\r\n")))

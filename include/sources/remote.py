@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -39,27 +40,24 @@ class RemoteFolder:
     """
 
     def __init__(self, url: str, options: Mapping[str, Any], *, single: bool) -> None:
-        self._url, self._single = url, single
+        self._url, self._single = _without_secrets(url), single
         try:
             self._fs, root = url_to_fs(url, **options)
         except (ImportError, ValueError, TypeError) as error:
             fix = "Correct it, or install that package"
-            raise BadConfiguration(f"source.path {url}", _reason(error), fix) from error
+            raise BadConfiguration(f"source.path {self._url}", _reason(error), fix) from error
         self._root = str(root).rstrip("/")
 
     def walk(self, wanted: Callable[[str], bool]) -> list[Entry]:
         """Every wanted file."""
         try:
-            self._fs.invalidate_cache()  # file systems are kept for the process, with their old listings
-            top = self._fs.info(self._root or "/")
-            if top["type"] != "directory" and self._single:
-                return [self._entry(self._root.rsplit("/", 1)[-1], top)]
+            top = self._top()
             if top["type"] == "directory":
-                return self._walk(wanted)
+                return self._told(self._walk(wanted))
+            if self._single:
+                return self._told([self._entry(self._root.rsplit("/", 1)[-1], top)])
         except RagworksError:
             raise
-        except FileNotFoundError as error:
-            raise self._absent(error) from error
         except PermissionError as error:
             fix = "Correct the credentials or the store's policy"
             raise BadConfiguration(f"source.path {self._url}", f"no permission: {_reason(error)}", fix) from error
@@ -72,7 +70,7 @@ class RemoteFolder:
         """The file's bytes."""
 
         def translate(error: Exception) -> RagworksError:
-            if isinstance(error, FileNotFoundError):
+            if isinstance(error, FileNotFoundError) and not _outage(error):
                 return Unreadable(f"cannot read {uri}: it is gone since it was listed; run again")
             if isinstance(error, PermissionError | IsADirectoryError):
                 return Unreadable(f"cannot read {uri}: {_reason(error)}; let this user read it, or exclude it")
@@ -110,21 +108,27 @@ class RemoteFolder:
         if info.get("size") is None or not _version(info):
             info = self._fs.info(info["name"])  # a listing over HTTP has names only
         size, version = int(info.get("size") or 0), _version(info)
-        if not version:
-            logger.warning("%s tells no etag or time of %s: it is read in every run", self._url, uri)
         return Entry(uri, size, f"{size}-{version}", "" if version else f":racy-{uuid.uuid4().hex}")
+
+    def _told(self, entries: list[Entry]) -> list[Entry]:
+        unknown = sum(1 for entry in entries if entry.racy)
+        if unknown:
+            logger.warning("%s tells no etag or time of %d files: they are read in every run", self._url, unknown)
+        return entries
 
     def _is_folder(self, uri: str) -> bool:
         return not (self._single and self._root.rsplit("/", 1)[-1] == uri and not self._fs.isdir(self._root))
 
-    def _absent(self, error: FileNotFoundError) -> RagworksError:
+    def _top(self) -> dict[str, Any]:
+        self._fs.invalidate_cache()  # file systems are kept for the process, with their old listings
         try:
-            gone = not self._fs.exists(self._root or "/")
-        except Exception as second:
-            return self._unavailable(second)
-        if not gone:
-            return self._unavailable(error)
-        return BadConfiguration(f"source.path {self._url} does not exist", "", "Create it or correct source.path")
+            top: dict[str, Any] = self._fs.info(self._root or "/")
+        except FileNotFoundError as error:
+            if _outage(error):
+                raise
+            fix = "Create it or correct source.path"
+            raise BadConfiguration(f"source.path {self._url} does not exist", "", fix) from error
+        return top
 
     def _unavailable(self, error: Exception) -> ServiceUnavailable:
         fix = "Check the network and try again"
@@ -146,5 +150,23 @@ def _version(info: dict[str, Any]) -> str:
     return ",".join(f"{key}={info[key]}" for key in _VERSIONS if info.get(key) not in (None, ""))
 
 
+def _outage(error: BaseException) -> bool:
+    """Whether "not found" only means that nobody answered: fsspec's HTTP says so of a refused connection."""
+    cause = error.__cause__
+    if cause is None:
+        return False
+    status = getattr(cause, "status", None)  # aiohttp's, of an answer
+    if isinstance(status, int):
+        return status not in (404, 410)
+    broken = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
+    return broken or any("ConnectionError" in kind.__name__ for kind in type(cause).__mro__) or _outage(cause)
+
+
 def _reason(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__} {error}".split())[:300]
+    cause = f" ({type(error.__cause__).__name__} {error.__cause__})" if error.__cause__ else ""
+    return _without_secrets(" ".join(f"{type(error).__name__} {error}{cause}".split())[:300])
+
+
+def _without_secrets(text: str) -> str:
+    """Without the ``user:password@`` that URLs may carry: messages reach logs and tables."""
+    return re.sub(r"//[^/@\s]*@", "//", text)

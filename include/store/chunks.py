@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import numpy as np
 from pgvector import HalfVector, Vector
@@ -16,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from uuid import UUID
 
     from numpy.typing import NDArray
     from psycopg.sql import Composable
@@ -98,7 +98,9 @@ def merge_staged(connection: Connection, live: Generation) -> tuple[int, int]:
         " and s.generation_id = %(g)s and s.document_id = p.document_id and s.staged and not p.staged",
         parameters,
     )
-    connection.execute("update ragworks.generation_document set staged = false where generation_id = %(g)s and staged", parameters)
+    connection.execute(
+        "update ragworks.generation_document set staged = false where generation_id = %(g)s and staged", parameters
+    )
     connection.execute(sql.SQL("truncate {staged}").format(**names))
     connection.execute("drop table pair")
     return written, deleted
@@ -138,7 +140,8 @@ def remove_unwanted(connection: Connection, target: Generation) -> int:
     ).rowcount
     connection.execute(sql.SQL("delete from {} where document_id = any(%s)").format(target.staged), (unwanted,))
     connection.execute(
-        "delete from ragworks.generation_document where generation_id = %s and document_id = any(%s)", (target.id, unwanted)
+        "delete from ragworks.generation_document where generation_id = %s and document_id = any(%s)",
+        (target.id, unwanted),
     )
     connection.execute("update ragworks.document set state = 'deleted', updated_at = now() where id = any(%s)", (unwanted,))
     return deleted
@@ -147,7 +150,8 @@ def remove_unwanted(connection: Connection, target: Generation) -> int:
 def count_chunks(connection: Connection, held: Generation) -> int:
     """Chunks that answer queries in this generation."""
     row = connection.execute(
-        "select coalesce(sum(chunks), 0) from ragworks.generation_document where generation_id = %s and not staged", (held.id,)
+        "select coalesce(sum(chunks), 0) from ragworks.generation_document where generation_id = %s and not staged",
+        (held.id,),
     ).fetchone()
     return int(row[0]) if row else 0
 
@@ -187,9 +191,7 @@ def _copy(connection: Connection, target: Generation, rows: Sequence[ChunkRow]) 
         copy.set_types([*_COPY_TYPES, target.storage])
         for r in rows:
             metadata = Jsonb(dict(r.metadata)) if r.metadata else None
-            copy.write_row(
-                (r.document_id, r.ordinal, r.start, r.end, r.tokens, r.text_hash, metadata, wrap(r.embedding))
-            )
+            copy.write_row((r.document_id, r.ordinal, r.start, r.end, r.tokens, r.text_hash, metadata, wrap(r.embedding)))
 
 
 _DROP_STALE = """

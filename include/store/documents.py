@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from uuid import UUID
 
     from include.store.pool import Connection
 
@@ -39,7 +39,15 @@ def save_documents(connection: Connection, collection: int, rows: Sequence[Docum
             " where (document.object_uri, document.version_hash, document.state)"
             " is distinct from (excluded.object_uri, excluded.version_hash, 'present')",
             [
-                (collection, r.uri, r.object_uri, r.content_hash, r.version_hash, Jsonb(dict(r.metadata)), _array(r.acl))
+                (
+                    collection,
+                    r.uri,
+                    r.object_uri,
+                    r.content_hash,
+                    r.version_hash,
+                    Jsonb(dict(r.metadata)),
+                    _array(r.acl),
+                )
                 for r in rows
             ],
         )
@@ -88,7 +96,8 @@ def reject_content(connection: Connection, documents: Mapping[int, UUID]) -> Non
 def retry_rejected(connection: Connection, collection: int) -> None:
     """Let refused contents be tried again: another embedder or chunking may accept them."""
     connection.execute(
-        "update ragworks.document set rejected_hash = null where collection_id = %s and rejected_hash is not null", (collection,)
+        "update ragworks.document set rejected_hash = null where collection_id = %s and rejected_hash is not null",
+        (collection,),
     )
 
 

@@ -230,6 +230,19 @@ def _lock_if_free(path: Path, *, keep: bool) -> int | None:
 
 
 @contextlib.contextmanager
+def held(home: Path, name: str) -> Iterator[None]:
+    """Hold the lock ``home/run/NAME`` against other processes; the kernel releases it when this one ends.
+
+    :raises ServiceUnavailable: another process keeps it too long.
+    """
+    with _understandable(home):
+        folder = home.absolute() / "run"
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / name):
+            yield
+
+
+@contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     began = time.monotonic()
     while (held := _lock_if_free(path, keep=True)) is None:

@@ -80,7 +80,14 @@ def live_generation(connection: Connection, collection: int) -> Generation | Non
 
 
 def create_generation(
-    connection: Connection, collection: int, *, spec: dict[str, Any], spec_hash: str, embedder: str, dimension: int, storage: str
+    connection: Connection,
+    collection: int,
+    *,
+    spec: dict[str, Any],
+    spec_hash: str,
+    embedder: str,
+    dimension: int,
+    storage: str,
 ) -> Generation:
     """A new generation in state building, with its empty chunk tables; it replaces an unfinished one."""
     for unfinished in generations(connection, collection):
@@ -113,16 +120,18 @@ def save_canary(connection: Connection, generation_id: int, canary: list[float])
 
 def build_index(connection: Connection, built: Generation, *, m: int, ef_construction: int) -> None:
     """Build HNSW over the loaded chunks (after the bulk load: several times quicker than row by row)."""
-    exists = connection.execute(
-        "select to_regclass(%s)", (f"ragworks.chunks_{built.id}_hnsw",)
-    ).fetchone()
+    exists = connection.execute("select to_regclass(%s)", (f"ragworks.chunks_{built.id}_hnsw",)).fetchone()
     if exists != (None,):
         return
     connection.execute("set local maintenance_work_mem = '512MB'")
     operators = sql.SQL("halfvec_cosine_ops" if built.storage == "halfvec" else "vector_cosine_ops")
     connection.execute(
         sql.SQL("create index {} on {} using hnsw (embedding {}) with (m = {}, ef_construction = {})").format(
-            sql.Identifier(f"chunks_{built.id}_hnsw"), built.chunks, operators, sql.Literal(m), sql.Literal(ef_construction)
+            sql.Identifier(f"chunks_{built.id}_hnsw"),
+            built.chunks,
+            operators,
+            sql.Literal(m),
+            sql.Literal(ef_construction),
         )
     )
 

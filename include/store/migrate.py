@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, LiteralString, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 from psycopg import sql
@@ -63,7 +63,7 @@ def _apply(connection: Connection, name: str, digest: str, before: str | None) -
             f"migration {name} differs from the one applied to this database", "shipped migrations are frozen",
             "Restore the file and put the change into a new one",
         )  # fmt: skip
-    connection.execute(sql.SQL(cast("LiteralString", (SCHEMA / name).read_text(encoding="utf-8"))))
+    connection.execute(sql.SQL((SCHEMA / name).read_text(encoding="utf-8")))
     connection.execute(
         "insert into ragworks.migration (name, digest) values (%s, %s)"
         " on conflict (name) do update set digest = excluded.digest, applied_at = now()",
@@ -76,7 +76,9 @@ def _apply(connection: Connection, name: str, digest: str, before: str | None) -
 def _require_pgvector(connection: Connection) -> None:
     if connection.info.server_version < MIN_POSTGRES:
         raise BadConfiguration(
-            f"Postgres {connection.info.server_version // 10_000} is too old", "15 or newer is needed", "Upgrade the server"
+            f"Postgres {connection.info.server_version // 10_000} is too old",
+            "15 or newer is needed",
+            "Upgrade the server",
         )
     try:
         with connection.transaction():

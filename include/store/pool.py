@@ -39,11 +39,15 @@ def open_pool(settings: Settings, *, max_size: int = 4) -> Iterator[Pool]:
             yield pool
         except psycopg.errors.DiskFull as error:
             raise Transient(
-                f"Postgres at {address(url)} has no disk space left", _first_line(error), "Free some, then run again: finished work is kept"
+                f"Postgres at {address(url)} has no disk space left",
+                _first_line(error),
+                "Free some, then run again: finished work is kept",
             ) from error
         except psycopg.OperationalError as error:
             raise ServiceUnavailable(
-                f"Postgres at {address(url)} went away", _first_line(error), "Run the command again: finished work is kept"
+                f"Postgres at {address(url)} went away",
+                _first_line(error),
+                "Run the command again: finished work is kept",
             ) from error
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from psycopg.rows import class_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from uuid import UUID
 
     from include.store.pool import Connection
 
@@ -53,14 +53,25 @@ def save_refusals(connection: Connection, collection: int, run_id: int, refusals
     """Open rows, or note that open ones failed again."""
     with connection.cursor() as cursor:
         cursor.executemany(
-            "insert into ragworks.quarantine (collection_id, object_uri, uri, locator, stage, expectation, detail, content_hash,"
-            " first_run, last_run) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+            "insert into ragworks.quarantine (collection_id, object_uri, uri, locator, stage, expectation, detail,"
+            " content_hash, first_run, last_run) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
             " on conflict (collection_id, object_uri, uri, locator) where resolved_at is null do update set"
             " stage = excluded.stage, expectation = excluded.expectation, detail = excluded.detail,"
             " content_hash = excluded.content_hash, attempts = quarantine.attempts + 1, last_run = excluded.last_run,"
             " last_seen = now()",
             [
-                (collection, r.object_uri, r.uri, r.locator, r.stage, r.expectation, r.detail, r.content_hash, run_id, run_id)
+                (
+                    collection,
+                    r.object_uri,
+                    r.uri,
+                    r.locator,
+                    r.stage,
+                    r.expectation,
+                    r.detail,
+                    r.content_hash,
+                    run_id,
+                    run_id,
+                )
                 for r in refusals
             ],
         )
@@ -107,15 +118,14 @@ def acknowledge(connection: Connection, collection: int) -> None:
 def open_rows(connection: Connection, collection: int) -> list[QuarantineRow]:
     """All open rows of a collection, by uri."""
     with connection.cursor(row_factory=class_row(QuarantineRow)) as cursor:
-        return cursor.execute(
-            _SELECT_OPEN + " and collection_id = %s order by uri, locator", (collection,)
-        ).fetchall()
+        return cursor.execute(_SELECT_OPEN + " and collection_id = %s order by uri, locator", (collection,)).fetchall()
 
 
 def open_objects(connection: Connection, collection: int) -> list[str]:
     """The objects that hold open rows."""
     rows = connection.execute(
-        "select distinct object_uri from ragworks.quarantine where collection_id = %s and resolved_at is null", (collection,)
+        "select distinct object_uri from ragworks.quarantine where collection_id = %s and resolved_at is null",
+        (collection,),
     )
     return [str(row[0]) for row in rows]
 

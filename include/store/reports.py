@@ -28,7 +28,14 @@ class ReportRow:
 
 
 def save_report(
-    connection: Connection, run_id: int, suite: str, *, success: bool, evaluated: int, rejected: int, result: Mapping[str, Any]
+    connection: Connection,
+    run_id: int,
+    suite: str,
+    *,
+    success: bool,
+    evaluated: int,
+    rejected: int,
+    result: Mapping[str, Any],
 ) -> None:
     """Store one batch's result."""
     connection.execute(

@@ -87,15 +87,17 @@ def recent_runs(connection: Connection, collection: int, limit: int) -> list[Run
 def save_plan(connection: Connection, run_id: int, generation_id: int | None, plan: Mapping[str, Any]) -> None:
     """Keep what the run is going to do."""
     connection.execute(
-        "update ragworks.run set generation_id = %s, plan = %s where id = %s", (generation_id, Jsonb(dict(plan)), run_id)
+        "update ragworks.run set generation_id = %s, plan = %s where id = %s",
+        (generation_id, Jsonb(dict(plan)), run_id),
     )
 
 
 def save_run_documents(connection: Connection, run_id: int, rows: list[tuple[str, str, str]]) -> None:
     """Keep (uri, action, reason) of every document in the run."""
-    with connection.cursor() as cursor, cursor.copy(
-        "copy ragworks.run_document (run_id, uri, action, reason) from stdin"
-    ) as copy:
+    with (
+        connection.cursor() as cursor,
+        cursor.copy("copy ragworks.run_document (run_id, uri, action, reason) from stdin") as copy,
+    ):
         for uri, action, reason in rows:
             copy.write_row((run_id, uri, action, reason))
 
@@ -108,14 +110,17 @@ def clear_run_documents(connection: Connection, run_id: int) -> None:
 def save_outcomes(connection: Connection, outcomes: list[tuple[int, int, int, str]]) -> None:
     """Note (chunks, embedded, run, uri) of documents as their chunks are written."""
     with connection.cursor() as cursor:
-        cursor.executemany("update ragworks.run_document set chunks = %s, embedded = %s where run_id = %s and uri = %s", outcomes)
+        cursor.executemany(
+            "update ragworks.run_document set chunks = %s, embedded = %s where run_id = %s and uri = %s", outcomes
+        )
 
 
 def run_documents(connection: Connection, run_id: int) -> list[RunDocument]:
     """What became of each document of a run, by uri."""
     with connection.cursor(row_factory=class_row(RunDocument)) as cursor:
         return cursor.execute(
-            "select uri, action, reason, chunks, embedded from ragworks.run_document where run_id = %s order by uri", (run_id,)
+            "select uri, action, reason, chunks, embedded from ragworks.run_document where run_id = %s order by uri",
+            (run_id,),
         ).fetchall()
 
 
@@ -143,4 +148,13 @@ def finish_run(connection: Connection, run_id: int, state: str, error: str | Non
     """Close the run: done, planned or failed."""
     connection.execute(
         "update ragworks.run set state = %s, error = %s, finished_at = now() where id = %s", (state, error, run_id)
+    )
+
+
+def supersede_running(connection: Connection, run: Run) -> None:
+    """Close older runs that died without a word: what they had staged is published by this one."""
+    connection.execute(
+        "update ragworks.run set state = 'failed', error = %s, finished_at = now()"
+        " where collection_id = %s and id < %s and state = 'running'",
+        (f"it stopped without finishing; run {run.id} took its work over", run.collection_id, run.id),
     )

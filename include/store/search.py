@@ -38,7 +38,12 @@ class Hit:
 
 
 def dense(
-    connection: Connection, held: Generation, query: NDArray[np.float32], *, top_k: int, filters: Mapping[str, Any] | None = None
+    connection: Connection,
+    held: Generation,
+    query: NDArray[np.float32],
+    *,
+    top_k: int,
+    filters: Mapping[str, Any] | None = None,
 ) -> list[Hit]:
     """The chunks nearest to a query vector of shape (dimension,), best first; ties by document and ordinal."""
     ef_search = min(max(MIN_EF_SEARCH, 2 * top_k), MAX_EF_SEARCH)
@@ -75,7 +80,7 @@ def _matches(key: str, value: Any) -> Composable:
         raise BadConfiguration(
             f"filter {key!r}", "nested objects are not understood", 'Use {"key": value} or {"key": [value, value]}'
         )
-    alternatives = [
+    alternatives: list[Composable] = [
         sql.SQL("f.metadata @> {}").format(sql.Literal(Jsonb({key: candidate})))
         for single in (value if isinstance(value, list) else [value])
         for candidate in (single, [single])

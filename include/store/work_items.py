@@ -9,12 +9,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from psycopg.rows import class_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from uuid import UUID
 
     from include.store.pool import Connection, Pool
 
@@ -82,7 +82,7 @@ def claim(connection: Connection, generation_id: int, worker_id: int, *, charact
     """Take the next free items, up to about ``characters`` of text and ``limit`` documents; at least one if any is free."""
     with connection.cursor(row_factory=class_row(WorkItem)) as cursor:
         return cursor.execute(
-            "with free as (select document_id, characters from ragworks.work_item where generation_id = %(g)s"  # noqa: S608
+            "with free as (select document_id, characters from ragworks.work_item where generation_id = %(g)s"
             f" and {_FREE} order by document_id limit %(limit)s for update skip locked),"
             " batch as (select document_id from (select document_id, sum(characters) over (order by document_id) - characters"
             "  as before from free) s where before < %(characters)s)"

@@ -6,7 +6,7 @@ import codecs
 import gzip
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from include.sources.decode import decode
@@ -25,7 +25,7 @@ CHINESE = "你好,世界。这是一个用来测试的中文句子。Python 3\n"
         ("Café ☕ 你好".encode(), "Café ☕ 你好", "utf-8"),
         (codecs.BOM_UTF8 + "Café".encode(), "Café", "utf-8"),
         ("Café".encode("latin-1"), "Café", "cp1252"),
-        ("“smart” – 20 € naïve".encode("cp1252"), "“smart” – 20 € naïve", "cp1252"),
+        ("“smart” — 20 € naïve".encode("cp1252"), "“smart” — 20 € naïve", "cp1252"),
         (GERMAN.encode("latin-1"), GERMAN, "cp1252"),
         (("x" * 5000 + " é " + "y" * 5000).encode("latin-1"), "x" * 5000 + " é " + "y" * 5000, "cp1252"),
         (GERMAN.encode("utf-16"), GERMAN, "utf-16-le"),
@@ -38,7 +38,7 @@ CHINESE = "你好,世界。这是一个用来测试的中文句子。Python 3\n"
         (codecs.BOM_UTF32_LE + GERMAN.encode("utf-32-le"), GERMAN, "utf-32-le"),
         (codecs.BOM_UTF32_BE + GERMAN.encode("utf-32-be"), GERMAN, "utf-32-be"),
         (b"\x1b[31mred\x1b[0m console log", "\x1b[31mred\x1b[0m console log", "utf-8"),
-        ("RIFF is a container – says the document".encode(), "RIFF is a container – says the document", "utf-8"),
+        ("RIFF is a container — says the document".encode(), "RIFF is a container — says the document", "utf-8"),
     ],
 )
 def test_text(raw: bytes, text: str, encoding: str) -> None:
@@ -74,11 +74,13 @@ def test_a_declared_encoding_is_believed_when_it_is_not_utf8() -> None:
     assert decode(RUSSIAN.encode(), "cp1251").text == RUSSIAN
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(blacklist_categories=("Cs", "Cc"), whitelist_characters="\n\r\t")))
 def test_any_utf8_text_comes_back_exactly(text: str) -> None:
     assert decode(codecs.BOM_UTF8 + text.encode()).text == text
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_decode_to_storable_text_or_are_refused(raw: bytes) -> None:
     try:

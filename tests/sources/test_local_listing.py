@@ -90,7 +90,20 @@ def test_a_glob_that_cannot_work_is_refused(tmp_path: Path, opened: Opener) -> N
 def test_only_known_types_and_one_log_line_for_the_rest(
     tmp_path: Path, opened: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:
-    known = "a.md b.markdown c.mdx d.txt e.text f.rst g.html h.htm i.xhtml j.pdf k.docx l.MD".split()
+    known = [
+        "L.MD",
+        "a.md",
+        "b.markdown",
+        "c.mdx",
+        "d.txt",
+        "e.text",
+        "f.rst",
+        "g.html",
+        "h.htm",
+        "i.xhtml",
+        "j.pdf",
+        "k.docx",
+    ]
     for name in [*known, "x.png", "y.PNG", "deep/z.png", "q.csv", "Makefile"]:
         write(tmp_path / name)
     with caplog.at_level(logging.INFO, "include.sources"):
@@ -146,9 +159,7 @@ def test_a_named_pipe_does_not_hang(tmp_path: Path, opened: Opener) -> None:
     assert "not a regular file" in document.problem
 
 
-def test_relative_paths_start_at_the_project(
-    tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_paths_start_at_the_project(tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "docs" / "a.md")
     monkeypatch.setattr(include.config, "PROJECT_ROOT", tmp_path)
     assert [obj.uri for obj in opened("docs").listing()] == ["a.md"]
@@ -178,7 +189,7 @@ def test_a_folder_without_permission_fails_the_whole_listing(unprivileged: Path,
     write(unprivileged / "closed" / "b.md")
     (unprivileged / "closed").chmod(0)
     drop_root()
-    with pytest.raises(BadConfiguration, match="no permission to read .*closed"):
+    with pytest.raises(BadConfiguration, match=r"no permission to read .*closed"):
         opened(unprivileged).listing()
 
 

@@ -1,0 +1,110 @@
+"""Promise 1: after any sequence of source changes the live index equals, row for row, one built from scratch."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import HashEmbedder, assert_same_index, export, index
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from include.config import Settings
+
+WORDS = "index vector chunk query model token shard lease plan queue batch score recall corpus schema".split()
+
+
+def test_random_edits(settings: Settings, documents: Path, collection: Callable[..., str]) -> None:
+    collection("incremental", validation={"max_deleted": 1.0})
+    collection("scratch", validation={"max_deleted": 1.0})
+    rng = random.Random(7)
+    for step in range(12):
+        _edit(documents, rng)
+        index(settings, "incremental", embedder=HashEmbedder())
+        if step % 3 == 2:
+            index(settings, "scratch", embedder=HashEmbedder(), mode="rebuild")
+            assert_same_index(export(settings, "incremental"), export(settings, "scratch"))
+
+
+def _edit(folder: Path, rng: random.Random) -> None:
+    """A few of: add, edit, insert at the top, rename, delete, touch, swap two files."""
+    files = sorted(folder.rglob("*.md"))
+    for _ in range(4):
+        action = rng.choice(["add", "add", "edit", "top", "rename", "delete", "touch"])
+        if action == "add" or len(files) < 3:
+            path = folder / f"{rng.choice('abc')}/{rng.randrange(10**6)}.md"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("\n\n".join(_paragraph(rng) for _ in range(rng.randint(1, 40))))
+            files.append(path)
+            continue
+        path = rng.choice(files)
+        if action == "edit":
+            paragraphs = path.read_text().split("\n\n")
+            paragraphs[rng.randrange(len(paragraphs))] = _paragraph(rng)
+            path.write_text("\n\n".join(paragraphs))
+        elif action == "top":
+            path.write_text(f"# {_paragraph(rng)[:30]}\n\n{path.read_text()}")
+        elif action == "rename":
+            path.rename(path.with_name(f"{rng.randrange(10**6)}.md"))
+            files = sorted(folder.rglob("*.md"))
+        elif action == "delete":
+            path.unlink()
+            files.remove(path)
+        else:
+            path.touch()
+
+
+def _paragraph(rng: random.Random) -> str:
+    return (" ".join(rng.choices(WORDS, k=rng.randint(5, 60))) + ".").capitalize()
+
+
+def test_diffusers_releases(settings: Settings, documents: Path, collection: Callable[..., str], shared_data: Path) -> None:
+    """Six releases of real documentation; unchanged runs between them do nothing."""
+    collection("incremental")
+    collection("scratch")
+    for version in range(6):
+        _materialize(shared_data, f"v{version:02}", documents)
+        index(settings, "incremental", embedder=HashEmbedder())
+        index(settings, "scratch", embedder=HashEmbedder(), mode="rebuild")
+        assert_same_index(export(settings, "incremental"), export(settings, "scratch"))
+        again = index(settings, "incremental", embedder=HashEmbedder())
+        assert (again["chunks"]["embedded"], again["chunks"]["written"], again["chunks"]["deleted"]) == (0, 0, 0)
+
+
+@pytest.mark.slow
+def test_diffusers_with_the_real_model(
+    settings: Settings, documents: Path, collection: Callable[..., str], shared_data: Path
+) -> None:
+    """Two releases of a part of the documentation with MiniLM: vectors of both ways agree."""
+    collection("incremental", source={"type": "files", "path": str(documents), "glob": "**/training/*.md"})
+    collection("scratch", source={"type": "files", "path": str(documents), "glob": "**/training/*.md"})
+    for version in ("v00", "v01"):
+        _materialize(shared_data, version, documents)
+        index(settings, "incremental")
+    index(settings, "scratch")
+    exported = export(settings, "incremental")
+    assert len(exported) > 100
+    assert_same_index(exported, export(settings, "scratch"))
+
+
+def _materialize(shared_data: Path, version: str, folder: Path) -> None:
+    """Bring the folder to a version, touching only what differs, as a checkout does."""
+    fresh = folder.with_name("fresh")
+    shutil.rmtree(fresh, ignore_errors=True)
+    script = shared_data / "docs-history" / "diffusers-releases" / "materialize.py"
+    subprocess.run([sys.executable, str(script), version, str(fresh)], check=True, capture_output=True)
+    wanted = {p.relative_to(fresh): p.read_bytes() for p in fresh.rglob("*") if p.is_file()}
+    for path in [p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder) not in wanted]:
+        path.unlink()
+    for relative, content in wanted.items():
+        target = folder / relative
+        if not target.exists() or target.read_bytes() != content:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
