@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from include.errors import Terminal
 from include.indexing.measure import Measure
 from include.indexing.structure import Cut, Heading, Level, Outline, fine_cuts, markdown_outline, plain_outline
 
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from include.config import Chunking
-
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+    from include.sources.source import Json
 
 CHUNKER_VERSION = "1"  # part of a generation's spec: raise it whenever boundaries change
 

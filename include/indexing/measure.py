@@ -87,7 +87,7 @@ class Measure:
             pending += [(middle, span.end), (span.start, middle)]
 
     def extended(self, span: Span, after: int, overlap: int, limit: int) -> Span:
-        """``span`` begun up to ``overlap`` tokens earlier, at a word, behind ``after`` (the start of the one before)."""
+        """``span`` begun up to ``overlap`` tokens earlier, at a word, behind ``after``, the start of the one before."""
         here = bisect_left(self._starts, span.start)
         for position in self._starts[max(here - overlap, bisect_right(self._starts, after)) : here]:
             if after >= 0 and _at_word(self._text, position):
@@ -108,7 +108,7 @@ class Measure:
     def _clean(self, position: int) -> bool:
         """Nothing that the tokenizer reads as one word is cut here."""
         text = self._text
-        return position in (0, len(text)) or text[position - 1].isspace() or text[position].isspace()
+        return position in (0, len(text)) or _separates(text[position - 1]) or _separates(text[position])
 
     def _has_blob(self, start: int, end: int) -> bool:
         index = bisect_left(self._blobs, start)
@@ -120,6 +120,11 @@ class Measure:
         words = [p for p in inner if self._text[p - 1].isspace()]
         places = words or inner or [(span.start + span.end) // 2]
         return places[len(places) // 2]
+
+
+def _separates(char: str) -> bool:
+    """White space to the tokenizer as well: BERT's drops control characters before it looks for spaces."""
+    return char in " \t\n\r" or (char > "\x85" and char.isspace())
 
 
 def _at_word(text: str, position: int) -> bool:

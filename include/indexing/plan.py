@@ -160,7 +160,7 @@ class _Planner:
 def _keep(connection: Connection, run: Run, plan: Plan, entries: list[tuple[str, str, str]]) -> None:
     """Save the plan and its entries, and how the run stands."""
     runs.clear_run_documents(connection, run.id)
-    runs.save_run_documents(connection, run.id, sorted(set(entries)))
+    runs.save_run_documents(connection, run.id, _one_entry_each(entries))
     generation = None if run.mode == "plan" else plan.generation
     runs.save_plan(connection, run.id, generation, {**plan.counts, "pending": plan.pending, "stopped": plan.stopped})
     if run.mode == "plan":
@@ -168,6 +168,18 @@ def _keep(connection: Connection, run: Run, plan: Plan, entries: list[tuple[str,
     elif plan.stopped:
         runs.finish_run(connection, run.id, "failed", plan.stopped)
     connection.commit()
+
+
+def _one_entry_each(entries: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """One entry a uri: a document may be changed by one row and have another in quarantine."""
+    merged: dict[str, tuple[str, str, str]] = {}
+    for uri, action, reason in entries:
+        if uri in merged:
+            _, first_action, first_reason = merged[uri]
+            merged[uri] = (uri, first_action, f"{first_reason}; {action}: {reason}")
+        else:
+            merged[uri] = (uri, action, reason)
+    return sorted(merged.values())
 
 
 def _explain(source_change: Change | None, change: Change, why: str) -> tuple[str, str, str]:

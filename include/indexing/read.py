@@ -41,14 +41,14 @@ class ObjectReader:
         self._characters = 0
         self._finished: list[SourceObject] = []
         self._seen: dict[str, list[str]] = {}  # uris shown by objects with several documents
-        self._unread: set[str] = set()
+        self._changed: set[str] = set()
+        self._claimed: dict[int, str] = {}  # hash of uri → the object that showed it in this run
 
     def read(self, changed: Sequence[SourceObject]) -> None:
         """Read all these objects."""
-        self._unread = {obj.uri for obj in changed}
+        self._changed = {obj.uri for obj in changed}
         self._context.progress.step("read", len(changed))
         for obj in changed:
-            self._unread.discard(obj.uri)
             for document in self._context.source.read(obj):
                 self._buffer.append(document)
                 self._characters += len(document.text)
@@ -102,10 +102,19 @@ class ObjectReader:
         quarantine.resolve_objects(self._connection, self._collection, self._run, [o.uri for o in finished])
 
     def _held_elsewhere(self, batch: list[Document]) -> dict[str, str]:
-        """uri → the other object that holds it, unless that one is still to be read (a row may move between files)."""
-        owners = documents.owners(self._connection, self._collection, [d.uri for d in batch])
-        by_uri = {d.uri: d.object_uri for d in batch}
-        return {uri: owner for uri, owner in owners.items() if owner != by_uri[uri] and owner not in self._unread}
+        """uri → another object that holds it: one this run does not read again, or one read before it in this run.
+
+        What a changed object held before this run does not count: a row may move from file to file.
+        """
+        shared = [d for d in batch if d.uri != d.object_uri]
+        owners = documents.owners(self._connection, self._collection, [d.uri for d in shared])
+        held = {uri: owner for uri, owner in owners.items() if owner not in self._changed}
+        if len(self._changed) > 1:
+            for document in shared:
+                first = self._claimed.setdefault(hash(document.uri), document.object_uri)
+                if first != document.object_uri:
+                    held[document.uri] = first
+        return held
 
 
 def _columns(
@@ -127,7 +136,7 @@ def _columns(
 
 def _duplicate(document: Document, held_elsewhere: dict[str, str]) -> str | None:
     """Where else this uri was seen, or None."""
-    if document.uri in held_elsewhere:
+    if held_elsewhere.get(document.uri, document.object_uri) != document.object_uri:
         return f"duplicate id: {held_elsewhere[document.uri]} holds it too; make the ids unique"
     return document.problem if document.problem.startswith("duplicate id") else None
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Level(IntEnum):
-    """Strength of a cut, weakest first; nested blocks lie between ``LEAD_IN`` and ``BLOCK``, headings above ``HEADING``."""
+    """Strength of a cut, weakest first; nested blocks lie between ``LEAD_IN`` and ``BLOCK``, headings above ``RULE``."""
 
     GLUE = 0  # between a heading and what it introduces
     TOKEN = 1
@@ -32,7 +32,7 @@ class Level(IntEnum):
 
 
 class Cut(NamedTuple):
-    """A block starts at ``start``; ``level`` is the strength of the cut before it, ``by_line`` says how to cut inside."""
+    """A block starts at ``start``: ``level`` is the strength of the cut before it, ``by_line`` how to cut inside."""
 
     start: int
     level: int
@@ -56,14 +56,15 @@ class Outline:
     headings: list[Heading]
 
 
+# A line ends with \n, \r\n or \r. Atomic: "\r\n" must never be read as two ends, which would be a blank line.
 _LINE_END = re.compile(r"\r\n?|\n")
-_PARAGRAPH = re.compile(r"(?:\r\n?|\n)(?:[^\S\r\n]*(?:\r\n?|\n))+")
-_FRONT_MATTER = re.compile(r"---[ \t]*(?:\r\n?|\n)(?:.*(?:\r\n?|\n))*?---[ \t]*(?:\r\n?|\n|\Z)")
+_PARAGRAPH = re.compile(r"(?>\r\n?|\n)(?:[^\S\r\n]*+(?>\r\n?|\n))+")
+_FRONT_MATTER = re.compile(r"---[ \t]*+(?>\r\n?|\n)(?=[\w\"'-]+[ \t]*+:)(?:[^\r\n]++(?>\r\n?|\n))*?---[ \t]*+(?>\r\n?|\n|\Z)")
 _FINE = re.compile(
-    r"(?P<sentence>(?:[.!?…][\"'”’)\]*_]*\s+|[。！？]+[”’」』）]*\s*)(?=\S))"
-    r"|(?P<line>[^\S\r\n]*(?:\r\n?|\n)\s*(?=\S))"
+    r"(?P<sentence>(?:[.!?…][\"'”’)\]*_]*+\s++|[。！？]++[”’」』）]*+\s*+)(?=\S))"
+    r"|(?P<line>(?>\r\n?|\n)\s*+(?=\S))"
 )
-_ROW = re.compile(r"(?:\r\n?|\n)(?P<gap>(?:[^\S\r\n]*(?:\r\n?|\n))+)?(?=[^\r\n])")
+_ROW = re.compile(r"(?>\r\n?|\n)(?P<gap>(?:[^\S\r\n]*+(?>\r\n?|\n))+)?(?=[^\r\n])")
 
 
 @cache

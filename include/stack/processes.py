@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     import psutil
 
-PATIENCE = 2.0  # seconds for a gentle end, before the children are killed and then the process
+PATIENCE = 1.0  # seconds for a gentle end
+_SECOND_SIGNAL_SECONDS = 5.0
 _CLOCK_SECONDS = 60.0  # how far the clock may have been set since the start
 
 
@@ -55,20 +56,18 @@ def find(home: Path, name: str) -> psutil.Process | None:
 def stop(home: Path, names: Sequence[str], patience: float = PATIENCE) -> list[str]:
     """Stop these processes, all at once.
 
-    :param patience: seconds that they have before their children are killed, whose end most of them wait for.
+    :param patience: seconds until the second signal, which to all of Airflow's components says: do not wait for others.
     :returns: those that were running, by name.
     """
     import psutil
 
     found = {name: process for name in names if (process := find(home, name)) is not None}
-    for process in found.values():
-        with contextlib.suppress(psutil.Error):
-            process.terminate()
-    _, left = psutil.wait_procs(list(found.values()), timeout=patience)
-    for process in left:
-        with contextlib.suppress(psutil.Error):
-            _kill(process.children(recursive=True))
-    psutil.wait_procs(left, timeout=PATIENCE)
+    left = list(found.values())
+    for seconds in (patience, _SECOND_SIGNAL_SECONDS):
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+        _, left = psutil.wait_procs(left, timeout=seconds)
     for name, process in found.items():
         _end_session(process.pid)
         _entry(home, name).unlink(missing_ok=True)
@@ -84,16 +83,10 @@ def _end_session(leader: int) -> None:
         with contextlib.suppress(psutil.Error, OSError):
             if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
                 left.append(process)
-    _kill(left)
-
-
-def _kill(doomed: Sequence[psutil.Process]) -> None:
-    import psutil
-
-    for process in doomed:
+    for process in left:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(list(doomed), timeout=5)
+    psutil.wait_procs(left, timeout=5)
 
 
 def log_file(home: Path, name: str) -> Path:

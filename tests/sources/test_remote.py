@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.sources.conftest import Opener, Reader
 
 
-class Shaky(LocalFileSystem):
+class Shaky(LocalFileSystem):  # type: ignore[misc, unused-ignore]
     """A store that lists folder by folder over a network, so it may fail in the middle of a listing."""
 
     protocol = "shaky"
@@ -32,7 +32,12 @@ class Shaky(LocalFileSystem):
     def ls(self, path: str, detail: bool = False, **kwargs: Any) -> Any:
         if self.broken and path.endswith(self.broken):
             raise self.error("connection reset")
-        return super().ls(path, detail=detail, **kwargs)
+        if path not in self.dircache:  # as object stores do
+            self.dircache[path] = super().ls(path, detail=True, **kwargs)
+        return self.dircache[path] if detail else [info["name"] for info in self.dircache[path]]
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        self.dircache.clear()
 
     def open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
         if self.broken and path.endswith(self.broken):
@@ -128,6 +133,12 @@ def test_unknown_stores(url: str, opened: Opener) -> None:
 
 def test_a_store_that_lists_folder_by_folder(shaky: str, documents: Reader) -> None:
     assert [(d.uri, d.text) for d in documents(shaky)] == [(n, n) for n in ("a.md", "d/b.md", "d/e/c.md")]
+
+
+def test_a_listing_is_of_now_not_of_the_file_systems_cache(shaky: str, tmp_path: Path, opened: Opener) -> None:
+    before = [obj.uri for obj in opened(shaky).listing()]
+    (tmp_path / "d" / "new.md").write_text("new")
+    assert [obj.uri for obj in opened(shaky).listing()] == sorted([*before, "d/new.md"])
 
 
 @pytest.mark.parametrize("folder", ["/d", "/d/e"])

@@ -1,0 +1,1 @@
+"""How the work in ``include`` meets Airflow."""

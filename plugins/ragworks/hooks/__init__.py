@@ -1,0 +1,1 @@
+"""Connections of Airflow, as ``include`` needs them."""

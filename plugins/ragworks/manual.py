@@ -1,0 +1,62 @@
+"""The page that the UI shows with an index DAG, written from its collection file."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ragworks.schedules import describe_schedule
+
+if TYPE_CHECKING:
+    from include.config import Collection
+    from ragworks.catalogue import BrokenFile
+
+
+def describe_collection(collection: Collection) -> str:
+    """Markdown: what is indexed, how, when, within which limits, and what to type."""
+    name, source, limits = collection.name, collection.source, collection.validation
+    connection = f", connection `{source.conn_id}`" if source.conn_id else ""
+    required = ", ".join(f"`{key}`" for key in limits.required_metadata) or "none"
+    model = f"`{collection.embedding.model}` ({collection.embedding.backend}, stored as {collection.embedding.storage})"
+    return f"""# Collection {name}
+
+{collection.description or f"Keeps the index of `{name}` in step with its source."}
+
+| | |
+|---|---|
+| source | {source.type}: `{_without_credentials(source.path)}`, `{source.glob}`{connection} |
+| model | {model} |
+| chunks | at most {collection.chunking.max_tokens} tokens, {collection.chunking.overlap} shared with the one before |
+| runs | {describe_schedule(collection)} |
+| stops when | more than {limits.max_rejected:.0%} of its documents are refused, or more than {limits.max_deleted:.0%} would vanish |
+| refuses | files over {limits.max_bytes:,} bytes; required metadata: {required} |
+| announces | asset `ragworks.{name}.index`, when something changed |
+
+**plan** lists the source and says what changed · **index** embeds only that, one task a worker · **validate** judges the
+whole run · **publish** makes it live in one transaction; it is skipped when nothing changed. Until then queries are
+answered from the index before. A failed run can be cleared or triggered again: finished work is kept.
+
+```
+ragworks index {name} --plan     # what a run would do, and why
+ragworks status {name}           # what is live
+ragworks runs {name}             # what each run did
+ragworks quarantine {name}       # what was refused, and why
+ragworks search {name} "…"
+```
+"""
+
+
+def describe_broken(broken: BrokenFile) -> str:
+    """Markdown: what is wrong with a collection file."""
+    return f"""# {broken.path.name} cannot be used
+
+```
+{broken.error}
+```
+
+No index is touched while this lasts. Correct `{broken.path.name}`: this DAG then gives way to the collection's own.
+"""
+
+
+def _without_credentials(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//…@", url)

@@ -1,0 +1,1 @@
+"""Tasks: each calls one step of ``include``."""

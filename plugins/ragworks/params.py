@@ -1,0 +1,47 @@
+"""The forms that the UI shows before a run; REST calls are checked against the same schema."""
+
+from __future__ import annotations
+
+from airflow.sdk import Param
+
+MODES = {
+    "incremental": "incremental: bring the index in step with the source; only what changed is read and embedded",
+    "plan": "plan: only say what a run would do and why; nothing is written",
+    "rebuild": "rebuild: read and embed everything again into a new generation, then swap",
+}
+MAX_WORKERS = 32
+
+
+def index_params() -> dict[str, Param]:
+    """The form of an index DAG."""
+    return {
+        "mode": Param(
+            "incremental",
+            type="string",
+            enum=list(MODES),
+            values_display=MODES,
+            title="What to do",
+            description_md="\n".join(f"- {text}" for text in MODES.values()),
+        ),
+        "allow_deletes": Param(
+            False,
+            type="boolean",
+            title="Allow many deletions",
+            description_md=(
+                "A run stops when it would remove more of the live documents than `validation.max_deleted`. "
+                "Switch this on for one run when the documents are really gone: `plan` lists them."
+            ),
+        ),
+        "workers": Param(
+            1,
+            type="integer",
+            minimum=1,
+            maximum=MAX_WORKERS,
+            title="Workers",
+            description_md=(
+                f"How many tasks share the embedding at most, 1 to {MAX_WORKERS}. They take documents from one queue. "
+                "1 is right where all tasks run on one machine, because the model uses all its cores; "
+                "more helps when tasks run on several machines, or when the embedder is an endpoint."
+            ),
+        ),
+    }
