@@ -71,7 +71,7 @@ class FilesSource(_Section):
 
 
 class JsonlSource(_Section):
-    """Rows of {"id", "title", "text", "metadata"} in one file, plain or gzipped, or in the files of a folder matching ``glob``."""
+    """Rows of {"id", "title", "text", "metadata"} in a file, plain or gzipped, or in a folder's files matching ``glob``."""
 
     type: Literal["jsonl"]
     path: str = Field(min_length=1)

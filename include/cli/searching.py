@@ -11,9 +11,11 @@ from include.errors import BadConfiguration
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from include.cli.output import Output
     from include.config import Settings
+    from include.store.search import Hit
 
 
 def register(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -48,14 +50,19 @@ def run(args: argparse.Namespace, settings: Settings, output: Output) -> None:
         hits, passport = Searcher(settings, pool, args.name).search(args.query, top_k=args.top_k, filters=filters)
         seconds = round(time.monotonic() - started, 3)
     output.result({"results": [asdict(hit) for hit in hits], "passport": passport, "seconds": seconds})
+    show_hits(output, hits)
+    if not hits:
+        output.line("nothing found" + (f" with filter {args.filter}" if args.filter else ""))
+
+
+def show_hits(output: Output, hits: Sequence[Hit]) -> None:
+    """Document, span, score and text of each chunk found."""
     for rank, hit in enumerate(hits, 1):
         headings = " › ".join(hit.metadata.get("headings", []))
         output.line(
             f"{rank:2}. {hit.score:.3f}  {hit.document} [{hit.start}:{hit.end}]" + (f"  {headings}" if headings else "")
         )
         output.line("    " + _snippet(hit.text))
-    if not hits:
-        output.line("nothing found" + (f" with filter {args.filter}" if args.filter else ""))
 
 
 def parse_filter(text: str | None) -> dict[str, Any] | None:

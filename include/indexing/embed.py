@@ -253,7 +253,7 @@ class _Worker:
         """Do not go on embedding what the gate will stop anyway."""
         with self._context.pool.connection() as connection:
             rejected = quarantine.count_open(connection, self._collection)[1]
-            accepted = changes.sizes(connection, self._collection, self._target.id).pending
+            accepted = changes.awaiting_publication(connection, self._target)
             try:
                 check_rejections(rejected, accepted, self._context.collection.validation)
             except BadData as error:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-_WINDOW = 65_536  # characters encoded at once: three times faster than 1.4 million, and the memory stays flat
+_WINDOW = 16_384  # characters encoded at once: a third faster than a whole book, and the memory stays flat
 _LONG_TOKEN = 64  # a longer token is an unknown word, a blob, that may be cut anywhere
 _BLOB_STEP = 4  # characters that count as one token inside it, as in English text
 _BREAK = re.compile(r".*\s(?=\S)", re.DOTALL)
@@ -36,9 +36,7 @@ class Measure:
 
     def __init__(self, text: str, tokenizer: Tokenizer) -> None:
         if tokenizer.truncation is not None or tokenizer.padding is not None:
-            raise Terminal(
-                "the tokenizer cannot count tokens", "it truncates or pads", "Call no_truncation() and no_padding()"
-            )
+            raise Terminal("the tokenizer cannot count tokens", "it truncates or pads", "Call no_truncation() and no_padding()")
         self._text, self._tokenizer = text, tokenizer
         self._additive = _is_additive(tokenizer)
         self._starts: list[int] = []

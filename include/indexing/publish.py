@@ -105,7 +105,7 @@ def _check(context: IndexContext, connection: Connection, collection: int, run: 
         )
     limits = context.collection.validation
     sizes = changes.sizes(connection, collection, target.id)
-    check_rejections(quarantine.count_open(connection, collection)[1], sizes.pending, limits)
+    check_rejections(quarantine.count_open(connection, collection)[1], changes.awaiting_publication(connection, target), limits)
     live = generations.live_generation(connection, collection)
     if live is not None:
         removed = [c.uri for c in changes.changes(connection, collection, live.id) if c.action == "deleted"]

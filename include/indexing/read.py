@@ -41,6 +41,7 @@ class ObjectReader:
         self._characters = 0
         self._finished: list[SourceObject] = []
         self._seen: dict[str, list[str]] = {}  # uris shown by objects with several documents
+        self._incomplete: set[str] = set()  # objects of which not every row could be told by its id
         self._changed: set[str] = set()
         self._claimed: dict[int, str] = {}  # hash of uri → the object that showed it in this run
 
@@ -85,6 +86,8 @@ class ObjectReader:
         )  # fmt: skip
         for document in batch:
             self._seen.setdefault(document.object_uri, []).append(document.uri)
+            if document.problem and (document.uri == document.object_uri or document.uri.startswith(f"{document.object_uri}#")):
+                self._incomplete.add(document.object_uri)
         if refused:
             logger.warning("quarantined %d of %d documents: see the quarantine of the collection", len(refused), len(batch))
 
@@ -93,8 +96,8 @@ class ObjectReader:
         finished, self._finished = self._finished, []
         for obj in finished:
             seen = self._seen.pop(obj.uri, [])
-            if any(uri.startswith(f"{obj.uri}#") for uri in seen):
-                # A row that cannot be told by its id may be any of the missing ones: keep them all.
+            if obj.uri in self._incomplete:
+                # A row that cannot be told by its id, or the unread rest, may be any of the missing ones: keep them all.
                 logger.warning("%s has unreadable rows: documents missing from it are kept", obj.uri)
                 continue
             documents.mark_vanished(self._connection, self._collection, obj.uri, seen)

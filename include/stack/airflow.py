@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -89,24 +87,24 @@ def up(
         found = status(settings)
         if found.running:
             progress(f"Airflow already runs on {found.url}")
-            return StackStatus(**{**vars(found), "already": True})
+            return replace(found, already=True)
         missing = [name for name in COMPONENTS if name not in found.components]
-        had_database = found.database
         try:
             progress("starting Postgres")
             embedded.ensure_running(home)
             if "api-server" in missing:
-                keep_api_port(home, _free_port(port))
+                # The others, if they live, know the old port.
+                keep_api_port(home, _free_port(api_port(home) if found.components else port))
             environment = process_environment(settings)
             _prepare(settings, environment, progress)
             started = datetime.now(UTC)
-            progress(f"starting {', '.join(missing) or 'nothing'}")
+            progress(f"starting {', '.join(missing)}")
             for name in missing:
                 processes.start(home, name, COMPONENTS[name], environment)
-            _wait(settings, started if len(missing) == len(COMPONENTS) else None, progress)
+            _wait(home, dict.fromkeys(missing, started), progress)
         except BaseException:  # also Ctrl-C: no half a stack stays behind
             processes.stop(home, missing)
-            if not had_database:
+            if not found.database:
                 embedded.stop(home)
             raise
         progress(f"ready in {time.monotonic() - began:.0f} s")
@@ -138,7 +136,7 @@ def status(settings: Settings) -> StackStatus:
     port = api_port(home)
     living = tuple(name for name in COMPONENTS if processes.find(home, name) is not None)
     database = embedded.running(home)
-    healthy = len(living) == len(COMPONENTS) and database and not _unhealthy(port, None)
+    healthy = len(living) == len(COMPONENTS) and database and not _unhealthy(port, {})
     return StackStatus(
         url=f"http://127.0.0.1:{port}",
         user=USER,
@@ -181,8 +179,7 @@ def _prepare(settings: Settings, environment: dict[str, str], progress: Callable
     write_file(mark, f"{airflow} {wanted}\n", 0o600)
 
 
-def _wait(settings: Settings, since: datetime | None, progress: Callable[[str], None]) -> None:
-    home = settings.home.absolute()
+def _wait(home: Path, since: dict[str, datetime], progress: Callable[[str], None]) -> None:
     began = time.monotonic()
     told: list[str] = []
     while waiting := _unhealthy(api_port(home), since):
@@ -202,10 +199,10 @@ def _failure(home: Path, name: str, why: str) -> ServiceUnavailable:
     return ServiceUnavailable(f"Airflow's {name} did not start", f"{why}: {processes.last_line(log)}", f"See {log}")
 
 
-def _unhealthy(port: int, since: datetime | None) -> list[str]:
+def _unhealthy(port: int, since: dict[str, datetime]) -> list[str]:
     """The components that do not answer.
 
-    :param since: heartbeats before this moment are of an earlier process, which may have been killed.
+    :param since: when each was started; an older heartbeat is of an earlier process, which may have been killed.
     """
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy leads to this machine
     try:
@@ -216,7 +213,7 @@ def _unhealthy(port: int, since: datetime | None) -> list[str]:
     return [
         name
         for name in ("scheduler", "dag-processor", "triggerer")
-        if not _beats(health.get(name.replace("-", "_")) or {}, name.replace("-", "_"), since)
+        if not _beats(health.get(name.replace("-", "_")) or {}, name.replace("-", "_"), since.get(name))
     ]
 
 
@@ -229,8 +226,6 @@ def _beats(entry: dict[str, str], key: str, since: datetime | None) -> bool:
 
 def _free_port(wanted: int) -> int:
     for port in range(wanted, min(wanted + 100, 65536)):
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
+        if embedded.port_is_free(port):
             return port
     raise ServiceUnavailable(f"ports {wanted} to {wanted + 99}", "all are taken", "Give another one with --port")

@@ -85,7 +85,7 @@ def _options(home: Path, port: int) -> dict[str, str]:
         "DATABASE__LOAD_DEFAULT_CONNECTIONS": "False",
         "API__HOST": "127.0.0.1",
         "API__PORT": str(port),
-        "API__BASE_URL": f"http://localhost:{port}",
+        "API__BASE_URL": f"http://127.0.0.1:{port}",
         "API__WORKERS": "1",
         "LOGGING__BASE_LOG_FOLDER": str(home / "logs" / "tasks"),
         "DAG_PROCESSOR__REFRESH_INTERVAL": "10",  # seconds until a new DAG file is seen; 300 by default
@@ -114,7 +114,7 @@ def keep_api_port(home: Path, port: int) -> None:
 
 
 def _secrets(home: Path) -> Path:
-    """The folder of Airflow's secrets, each generated once; the database address is written anew, as its port may move."""
+    """The folder of Airflow's secrets, each generated once; the database address anew, as its port may move."""
     embedded.ensure_running(home)
     folder = home / "airflow" / "secrets"
     folder.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import psutil
 
 PATIENCE = 1.0  # seconds for a gentle end
-_SECOND_SIGNAL_SECONDS = 5.0
+_SECOND_SIGNAL_SECONDS = 2.0
 _CLOCK_SECONDS = 60.0  # how far the clock may have been set since the start
 
 

@@ -1,4 +1,4 @@
-"""Astro's ``airflow_settings.yaml`` outside the Astro CLI: the same file, read, checked and turned into Airflow's terms."""
+"""Astro's ``airflow_settings.yaml`` outside the Astro CLI: the same file, checked and turned into Airflow's terms."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def read_airflow_settings(path: Path) -> AirflowSettings:
 
 
 def with_database(found: AirflowSettings, url: str) -> AirflowSettings:
-    """The same settings with the connection ``ragworks_postgres`` at ``url``, which Astro's development address is not."""
+    """The same settings with the connection ``ragworks_postgres`` at ``url`` instead of Astro's development address."""
     others = tuple(c for c in found.connections if c.conn_id != DATABASE_CONNECTION)
     return found.model_copy(update={"connections": (*others, connection_from_url(DATABASE_CONNECTION, url))})
 

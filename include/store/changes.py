@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from include.store.generations import Generation
     from include.store.pool import Connection
 
 # One row a document that differs; renamed: new uri, content that a vanished document of the generation has.
@@ -62,6 +63,12 @@ def changes(connection: Connection, collection: int, generation_id: int | None) 
     rows = connection.execute(_CHANGES, {"g": generation_id, "c": collection}).fetchall()
     moved_from = {old for _, action, old in rows if action == "renamed"}
     return [Change(uri, action, old) for uri, action, old in rows if not (action == "deleted" and uri in moved_from)]
+
+
+def awaiting_publication(connection: Connection, target: Generation) -> int:
+    """Documents that publishing this generation would add or change for those who query."""
+    counted = sizes(connection, target.collection_id, target.id)
+    return counted.wanted if target.state == "building" else counted.pending
 
 
 def sizes(connection: Connection, collection: int, generation_id: int | None) -> Sizes:

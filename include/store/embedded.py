@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["DATABASES", "ensure_running", "running", "stop", "url"]
+__all__ = ["DATABASES", "ensure_running", "held", "port_is_free", "running", "stop", "url"]
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def _start(folder: Path) -> None:
         data = folder / "data"
         account = account_for(data)
         if not data.exists():
-            create_data(folder, account)
+            create_data(folder, account, server_lock)
         check_data(folder)
         (data / "postmaster.pid").unlink(missing_ok=True)  # its process is gone; a reused id would stop Postgres
         started = time.monotonic()
@@ -152,7 +152,7 @@ def _port(folder: Path, *, fresh: bool) -> int:
     kept = folder / "port"
     if not fresh and kept.exists() and kept.read_text().strip().isdigit():
         port = int(kept.read_text())
-        if not _connects(port) and _binds(port):
+        if port_is_free(port):
             return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -161,7 +161,11 @@ def _port(folder: Path, *, fresh: bool) -> int:
     return port
 
 
-def _binds(port: int) -> bool:
+def port_is_free(port: int) -> bool:
+    """Whether a server may listen on 127.0.0.1 at this port."""
+    with contextlib.suppress(OSError):  # on macOS one can bind beside a listener on all addresses, and take its place
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+        return False
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Postgres does: TIME_WAIT is not "taken"
         try:
@@ -169,14 +173,6 @@ def _binds(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-def _connects(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=2).close()
-    except OSError:
-        return False
-    return True
 
 
 def _answers(port: int) -> bool:

@@ -20,39 +20,42 @@ DATABASES = ("ragworks", "airflow", "mlflow")
 VERSION = "18"
 
 
-def create_data(folder: Path, account: Account) -> None:
-    """Make the data folder beside its place and move it there whole, so that a half-made one never counts."""
+def create_data(folder: Path, account: Account, server_lock: int) -> None:
+    """Make the data folder beside its place and move it there whole, so that a half-made one never counts.
+
+    :param server_lock: locked descriptor that the programs inherit: they may outlive a killed caller.
+    """
     for leftover in folder.glob("new-*"):
         shutil.rmtree(leftover)
     staging = Path(tempfile.mkdtemp(prefix="new-", dir=folder))
     try:
-        give(staging, account)
         password = folder / "password"
         if not password.exists():
             write_file(password, secrets.token_urlsafe(24) + "\n", 0o600)
         given = give(write_file(staging / "password", password.read_text(), 0o600), account)
+        give(staging, account)
         data = staging / "data"
         made = run(
             "initdb", "-D", data, "-U", USER, f"--pwfile={given}", "--auth=scram-sha-256", "--encoding=UTF8",
-            "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", "--no-instructions", account=account,
+            "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", "--no-instructions",
+            account=account, keep_open=(server_lock,),
         )  # fmt: skip
         if made.returncode != 0:
             raise failure(folder, explain(made))
-        _single(folder, data, "template1", account, [f"CREATE DATABASE {name}" for name in DATABASES])
-        _single(folder, data, "ragworks", account, ["CREATE EXTENSION vector"])
+        for database, statements in (
+            ("template1", [f"CREATE DATABASE {name};\n" for name in DATABASES]),
+            ("ragworks", ["CREATE EXTENSION vector;\n"]),
+        ):
+            # Without a server: this needs neither password nor port.
+            made = run(
+                "postgres", "--single", "-D", data, "-c", "exit_on_error=true", database,
+                account=account, stdin="".join(statements), keep_open=(server_lock,),
+            )  # fmt: skip
+            if made.returncode != 0:
+                raise failure(folder, explain(made))
         data.rename(folder / "data")
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def _single(folder: Path, data: Path, database: str, account: Account, statements: list[str]) -> None:
-    """Run statements without a server; needs no password and no port."""
-    done = run(
-        "postgres", "--single", "-D", data, "-c", "exit_on_error=true", database,
-        account=account, stdin="".join(f"{line};\n" for line in statements),
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise failure(folder, explain(done))
 
 
 def check_data(folder: Path) -> None:

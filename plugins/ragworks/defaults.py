@@ -5,7 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference, ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk import (
+    AsyncCallback,  # type: ignore[attr-defined, unused-ignore]  # Airflow's stub lacks the three of deadlines
+    DeadlineAlert,  # type: ignore[attr-defined, unused-ignore]
+    DeadlineReference,  # type: ignore[attr-defined, unused-ignore]
+    ExceptionRetryPolicy,
+    RetryAction,
+    RetryRule,
+)
 
 from ragworks.notifiers import report_missed_deadline
 

@@ -1,7 +1,7 @@
 """Bring Airflow's database to this version and load ``airflow_settings.yaml`` into it, in one process.
 
-``python -m ragworks.load_settings`` serves any Airflow outside the Astro CLI, which reads that file itself. Each start of
-the ``airflow`` command costs seconds, and it takes several to do this.
+``python -m ragworks.load_settings`` serves any Airflow outside the Astro CLI, which reads that file itself. The
+``airflow`` command would take several starts of some seconds each.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from include.config import PROJECT_ROOT, Settings
 from include.errors import RagworksError
@@ -71,12 +71,14 @@ def load(wanted: AirflowSettings) -> None:
     )  # fmt: skip
 
 
-def _write_connection(arguments: dict[str, object], session: Session) -> None:
+def _write_connection(arguments: dict[str, Any], session: Session) -> None:
     from airflow.models.connection import Connection
     from sqlalchemy import select
 
     connection = Connection(**arguments)
-    connection.id = session.scalar(select(Connection.id).where(Connection.conn_id == arguments["conn_id"]))
+    known = session.scalar(select(Connection.id).where(Connection.conn_id == arguments["conn_id"]))
+    if known is not None:  # the same key, so that the row is replaced
+        connection.id = known
     session.merge(connection)
 
 

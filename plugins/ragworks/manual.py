@@ -28,7 +28,7 @@ def describe_collection(collection: Collection) -> str:
 | model | {model} |
 | chunks | at most {collection.chunking.max_tokens} tokens, {collection.chunking.overlap} shared with the one before |
 | runs | {describe_schedule(collection)} |
-| stops when | more than {limits.max_rejected:.0%} of its documents are refused, or more than {limits.max_deleted:.0%} would vanish |
+| stops when | over {limits.max_rejected:.0%} of its documents are refused, or over {limits.max_deleted:.0%} would vanish |
 | refuses | files over {limits.max_bytes:,} bytes; required metadata: {required} |
 | announces | asset `ragworks.{name}.index`, when something changed |
 

@@ -18,7 +18,23 @@ if TYPE_CHECKING:
 
     from include.config import Settings
 
-WORDS = "index vector chunk query model token shard lease plan queue batch score recall corpus schema".split()
+WORDS = [
+    "index",
+    "vector",
+    "chunk",
+    "query",
+    "model",
+    "token",
+    "shard",
+    "lease",
+    "plan",
+    "queue",
+    "batch",
+    "score",
+    "recall",
+    "corpus",
+    "schema",
+]
 
 
 def test_random_edits(settings: Settings, documents: Path, collection: Callable[..., str]) -> None:

@@ -133,7 +133,7 @@ def test_an_empty_listing_removes_nothing(settings: Settings, documents: Path, c
     before = export(settings, "handbook")
     for path in documents.iterdir():
         path.unlink()
-    with pytest.raises(BadData, match="would delete 20 of 20 documents.*lists nothing at all"):
+    with pytest.raises(BadData, match=r"would delete 20 of 20 documents.*lists nothing at all"):
         index(settings, "handbook", embedder=HashEmbedder())
     assert export(settings, "handbook") == before
     assert index(settings, "handbook", embedder=HashEmbedder(), allow_deletes=True)["plan"]["deleted"] == 20
@@ -202,7 +202,9 @@ def test_a_row_may_move_to_another_file(settings: Settings, documents: Path, col
     assert _quarantine(settings) == [("x", "uri_unique")]
 
 
-def test_a_file_that_turns_bad_keeps_its_good_version(settings: Settings, documents: Path, collection: Callable[..., str]) -> None:
+def test_a_file_that_turns_bad_keeps_its_good_version(
+    settings: Settings, documents: Path, collection: Callable[..., str]
+) -> None:
     for number in range(10):
         (documents / f"{number}.md").write_text(f"Page {number}.")
     collection()

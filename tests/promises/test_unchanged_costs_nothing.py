@@ -8,8 +8,6 @@ import sys
 import time
 from typing import TYPE_CHECKING, NoReturn
 
-import pytest
-
 from include.sources.files import FilesSource
 from include.sources.jsonl import JsonlSource
 from tests.conftest import write_rows
@@ -18,6 +16,8 @@ from tests.support import HashEmbedder, index, query
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    import pytest
 
     from include.config import Settings
 

@@ -1,0 +1,87 @@
+"""`make demo`: the main job on the project's own documentation, through Airflow, and a question answered from it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from include.cli.indexing import describe, show_documents
+from include.cli.searching import show_hits
+from include.errors import Transient
+from include.retrieval.searcher import Searcher
+from include.stack.airflow import up
+from include.stack.api import AirflowApi
+from include.store import chunks, collections, generations, quarantine, runs
+from include.store.pool import open_pool
+
+if TYPE_CHECKING:
+    from include.cli.output import Output
+    from include.config import Settings
+    from include.store.pool import Pool
+    from include.store.runs import Run
+
+COLLECTION = "handbook"
+QUESTION = "What happens to the live index when the indexing process is killed?"
+
+
+def demo(settings: Settings, output: Output, *, port: int) -> None:
+    """Start the stack, run ``index_handbook``, print what it did, ask a question.
+
+    :raises Transient: the run failed; its logs are in the UI.
+    """
+    started = time.monotonic()
+    stack = up(settings, port=port, progress=output.line)
+    api, dag_id = AirflowApi(stack), f"index_{COLLECTION}"
+    run_id = api.trigger(dag_id, {})
+    output.line(f"\ntriggered {dag_id}: {stack.url}/dags/{dag_id}/runs/{run_id}")
+
+    def show_task(task: str, ended: str, seconds: float) -> None:
+        output.line(f"  {task:<10} {ended:<8} {seconds:5.1f} s")
+
+    if api.follow(dag_id, run_id, seen=show_task) != "success":
+        raise Transient(f"the run {run_id} failed", f"see its tasks at {stack.url}", "Correct the cause and run it again")
+    with open_pool(settings) as pool:
+        result = _report(output, pool, run_id)
+        hits, passport = Searcher(settings, pool, COLLECTION).search(QUESTION, top_k=3)
+    output.line(f"\nQ: {QUESTION}")
+    show_hits(output, hits)
+    seconds = round(time.monotonic() - started, 1)
+    answer = {"question": QUESTION, "results": [asdict(hit) for hit in hits], "passport": passport}
+    output.result(result | answer | {"seconds": seconds})
+    output.line(f"\n{seconds} s. The UI: {stack.url}  user: {stack.user}  password: in {stack.password_file}")
+    output.line("Edit a file in docs/ and run `make demo` again: only the edit costs anything. Stop all with `make down`.")
+    output.line(f"Ask more: .venv/bin/ragworks search {COLLECTION} 'your question'")
+
+
+def _report(output: Output, pool: Pool, run_id: str) -> dict[str, object]:
+    """Print the plan and what each document became."""
+    with pool.connection() as connection:
+        collection = collections.collection_id(connection, COLLECTION)
+        run = runs.run_by_key(connection, collection, run_id)
+        became = runs.run_documents(connection, run.id)
+        live = generations.generation(connection, run.generation_id or 0)
+        total = chunks.count_chunks(connection, live)
+        quarantined = quarantine.count_open(connection, collection)[0]
+    output.line("\nThe plan, and what each document became:")
+    show_documents(output, became)
+    result = _result(run, total, quarantined)
+    for line in describe(result, planned=False):
+        output.line(line)
+    return result
+
+
+def _result(run: Run, total: int, quarantined: int) -> dict[str, object]:
+    """The same JSON as `ragworks index`, read back from the run's row."""
+    finished = run.finished_at or run.started_at
+    counts = {"embedded": run.embedded, "reused": run.reused, "written": run.written, "deleted": run.deleted}
+    plan = {key: value for key, value in (run.plan or {}).items() if key not in ("pending", "stopped")}
+    return {
+        "collection": COLLECTION,
+        "generation": run.generation_id,
+        "run": run.id,
+        "plan": plan,
+        "chunks": {"total": total, **counts},
+        "quarantined": quarantined,
+        "seconds": round((finished - run.started_at).total_seconds(), 1),
+    }

@@ -1,0 +1,151 @@
+"""Index DAGs from the first task to the last, on Postgres and with the real model."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+
+from include.errors import BadConfiguration
+from tests.support import export, query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from include.config import Settings
+    from tests.dags.conftest import DagRunResult
+
+
+@pytest.fixture
+def handbook(collection: Callable[..., str], documents: Path) -> str:
+    (documents / "pools.md").write_text("# Pools\n\nA pool limits how many tasks run at once.\n")
+    (documents / "assets.md").write_text("# Assets\n\nAn asset event starts the runs that wait for it.\n")
+    (documents / "timetables.md").write_text("# Timetables\n\nA timetable says when a run starts.\n")
+    return collection("handbook")
+
+
+def test_the_first_run_fills_the_index_and_announces_it(
+    handbook: str, run_dag: Callable[..., DagRunResult], settings: Settings
+) -> None:
+    result = run_dag("index_handbook")
+    assert result.state == "success"
+    assert result.tasks == {t: ["success"] for t in ("plan", "index", "validate", "publish")}
+    assert {row["document"] for row in export(settings, handbook)} == {"pools.md", "assets.md", "timetables.md"}
+    [(run, generation, state)] = query(
+        settings, "select id, generation_id, state from ragworks.run where key = %s", result.run_id
+    )
+    assert state == "done"
+    assert result.events == [
+        {
+            "asset": "ragworks.handbook.index",
+            "extra": {
+                "run": run,
+                "generation": generation,
+                "total": 3,
+                "embedded": 3,
+                "reused": 0,
+                "written": 3,
+                "deleted": 0,
+                "quarantined": 0,
+            },
+        }
+    ]
+
+
+def test_an_unchanged_run_is_no_news(handbook: str, run_dag: Callable[..., DagRunResult], settings: Settings) -> None:
+    run_dag("index_handbook")
+    result = run_dag("index_handbook")
+    assert result.state == "success"
+    assert result.tasks == {"plan": ["success"], "index": ["skipped"], "validate": ["success"], "publish": ["skipped"]}
+    assert result.events == []
+    counts = query(settings, "select state, embedded, written from ragworks.run where key = %s", result.run_id)
+    assert counts == [("done", 0, 0)]
+
+
+def test_a_deletion_is_published_with_nothing_to_embed(
+    handbook: str, run_dag: Callable[..., DagRunResult], settings: Settings, documents: Path
+) -> None:
+    run_dag("index_handbook")
+    (documents / "pools.md").unlink()
+    stopped = run_dag("index_handbook")  # one of three is more than max_deleted
+    assert (stopped.state, stopped.tasks["plan"], stopped.tries["plan"]) == ("failed", ["failed"], 1)
+    assert len(export(settings, handbook)) == 3
+    result = run_dag("index_handbook", allow_deletes=True)
+    assert result.tasks == {"plan": ["success"], "index": ["skipped"], "validate": ["success"], "publish": ["success"]}
+    assert {row["document"] for row in export(settings, handbook)} == {"assets.md", "timetables.md"}
+    assert [event["extra"]["deleted"] for event in result.events] == [1]
+
+
+def test_a_plan_says_what_would_be_done_and_does_nothing(
+    handbook: str, run_dag: Callable[..., DagRunResult], settings: Settings, documents: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_dag("index_handbook")
+    (documents / "pools.md").write_text("# Pools\n\nA pool has slots.\n")
+    (documents / "assets.md").unlink()
+    before = export(settings, handbook)
+    with caplog.at_level(logging.INFO):
+        result = run_dag("index_handbook", mode="plan")
+    assert result.state == "success"
+    assert result.tasks == {"plan": ["success"], "index": ["skipped"], "validate": ["skipped"], "publish": ["skipped"]}
+    assert export(settings, handbook) == before
+    assert result.events == []
+    planned = query(
+        settings,
+        "select d.uri, d.action from ragworks.run_document d join ragworks.run r on r.id = d.run_id where r.key = %s"
+        " order by 1",
+        result.run_id,
+    )
+    assert planned == [("assets.md", "deleted"), ("pools.md", "changed")]
+    assert query(settings, "select state from ragworks.run where key = %s", result.run_id) == [("planned",)]
+
+
+def test_xcom_carries_worker_numbers_only(handbook: str, run_dag: Callable[..., DagRunResult]) -> None:
+    result = run_dag("index_handbook", workers=2)
+    assert result.xcoms == {"plan.return_value": [0, 1]}
+    assert result.tasks["index"] == ["success", "success"]
+
+
+def test_there_are_never_more_workers_than_documents(handbook: str, run_dag: Callable[..., DagRunResult]) -> None:
+    assert run_dag("index_handbook", workers=32).xcoms == {"plan.return_value": [0, 1, 2]}
+
+
+def test_a_missing_folder_fails_at_once_and_is_noted(
+    collection: Callable[..., str], run_dag: Callable[..., DagRunResult], settings: Settings, tmp_path: Path
+) -> None:
+    collection("lost", source={"type": "files", "path": str(tmp_path / "nowhere")})
+    result = run_dag("index_lost")
+    assert result.state == "failed"
+    assert result.tasks == {
+        "plan": ["failed"],
+        "index": ["upstream_failed"],
+        "validate": ["upstream_failed"],
+        "publish": ["upstream_failed"],
+    }
+    assert result.tries["plan"] == 1  # Terminal: not tried again
+    [(state, error)] = query(settings, "select state, error from ragworks.run where key = %s", result.run_id)
+    assert state == "failed"
+    assert "nowhere does not exist" in error
+
+
+def test_a_broken_collection_file_leaves_the_others_alone(
+    handbook: str, run_dag: Callable[..., DagRunResult], settings: Settings
+) -> None:
+    (settings.collections_dir / "typo.yaml").write_text(
+        "name: typo\nsource: {type: files, path: docs}\nchunking: {max_token: 9}\n"
+    )
+    broken = run_dag("index_typo")
+    assert (broken.state, broken.tasks, broken.tries) == ("failed", {"collection_file": ["failed"]}, {"collection_file": 1})
+    assert run_dag("index_handbook").state == "success"
+
+
+def test_the_error_of_a_broken_file_is_shown(in_environment: Settings) -> None:
+    from tests.dags.snapshot import load_dags
+
+    (in_environment.collections_dir / "typo.yaml").write_text("name: typo\nsource: {type: files, path: docs}\nchunks: 9\n")
+    dag = load_dags()["index_typo"]
+    assert "broken" in dag.tags
+    assert "chunks: unknown key" in (dag.doc_md or "")
+    with pytest.raises(BadConfiguration, match="chunks: unknown key"):
+        dag.get_task("collection_file").execute({})
