@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Split = Callable[[str], list[tuple[int, str]]]
 
-_PROSE = re.compile(r"[^\W_][^\n]*[.:!?]")  # one line that reads as a sentence: no fence, heading, table or tag
+_PROSE = re.compile(r"[^\W_][^\n]*[.:!?]")  # reads as a sentence; a closed or opened fence is another document
 
 
 def history(split: Split, old: dict[str, str], new: dict[str, str]) -> dict[str, float]:
@@ -69,7 +69,7 @@ def edit_experiment(split: Split, text: str, chunks: int) -> dict[str, Any]:
 
 def _paragraphs(text: str) -> Iterator[tuple[int, int]]:
     for match in re.finditer(r"(?:\A|(?<=\n\n)).+?(?=\n\n|\s*\Z)", text, re.DOTALL):
-        if _PROSE.match(match.group()) and 20 <= len(match.group()) <= 1000:
+        if _PROSE.match(match.group()) and "```" not in match.group() and 20 <= len(match.group()) <= 1000:
             yield match.span()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from include.errors import BadConfiguration
 
@@ -121,6 +121,12 @@ class Index(_Section):
     m: int = Field(default=16, ge=2, le=100)
     ef_construction: int = Field(default=64, ge=4, le=1000)
 
+    @model_validator(mode="after")
+    def _wide_enough(self) -> Index:
+        if self.ef_construction < 2 * self.m:
+            raise ValueError(f"ef_construction must be at least twice m, that is {2 * self.m}")
+        return self
+
 
 class Validation(_Section):
     """Limits beyond which rows are quarantined or a run stops.
@@ -177,12 +183,12 @@ def load_collection(settings: Settings, name: str) -> Collection:
 
     :raises BadConfiguration: no file defines it, or the file is refused.
     """
-    candidates = collection_files(settings)
-    for path in sorted(candidates, key=lambda p: p.stem != name):  # the file of that name first
-        if path.stem == name or _declared_name(path) == name:
+    names = {path: _declared_name(path) or path.stem for path in collection_files(settings)}
+    for path in sorted(names, key=lambda p: p.stem != name):  # the file of that name first
+        if names[path] == name:
             return read_collection(path)
-    known = ", ".join(p.stem for p in candidates) or "none"
-    close = difflib.get_close_matches(name, [p.stem for p in candidates], n=1)
+    known = ", ".join(names.values()) or "none"
+    close = difflib.get_close_matches(name, list(names.values()), n=1)
     hint = f"Did you mean {close[0]}?" if close else f"Add {settings.collections_dir}/{name}.yaml"
     raise BadConfiguration(f"unknown collection {name!r}", f"{settings.collections_dir} has: {known}", hint)
 
@@ -194,7 +200,7 @@ def read_collection(path: Path) -> Collection:
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: an impossible date, an invalid byte
         raise BadConfiguration(str(path), f"not readable as YAML ({_one_line(error)})", "Fix the file") from error
     if not isinstance(raw, dict):
         raise BadConfiguration(str(path), "not a mapping of settings", "Start it with 'name: …' and 'source: …'")
@@ -202,15 +208,16 @@ def read_collection(path: Path) -> Collection:
         return Collection.model_validate(raw)
     except ValidationError as error:
         problems = "; ".join(_explain(dict(e)) for e in error.errors())
-        raise BadConfiguration(str(path), problems, "docs/collections.md lists every key") from None
+        raise BadConfiguration(str(path), problems, "See docs/collections.md for every key") from None
 
 
 def _declared_name(path: Path) -> str | None:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError):
         return None
-    return raw.get("name") if isinstance(raw, dict) else None
+    name = raw.get("name") if isinstance(raw, dict) else None
+    return name if isinstance(name, str) else None
 
 
 _SECTIONS: dict[str, type[BaseModel]] = {
@@ -228,12 +235,12 @@ def _explain(error: dict[str, Any]) -> str:
         section = _SECTIONS.get(location[-2] if len(location) > 1 else "", Collection)
         known = list(section.model_fields)
         close = difflib.get_close_matches(location[-1], known, n=1)
-        return f"{key}: unknown key, " + (f"did you mean {close[0]}?" if close else f"known keys are {', '.join(known)}")
+        return f"{key}: unknown key, " + (f"perhaps {close[0]} is meant" if close else f"known keys are {', '.join(known)}")
     if error["type"] == "missing":
         return f"{key}: missing, it is required"
     got = error.get("input")
     value = f" (got {got!r})" if isinstance(got, str | int | float | bool | type(None)) else ""
-    return f"{key}: {error['msg']}{value}"
+    return f"{key}: {error['msg'].removeprefix('Value error, ')}{value}"
 
 
 def _one_line(error: Exception) -> str:

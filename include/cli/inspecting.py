@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from include.cli.output import Output
     from include.config import Settings
     from include.store.pool import Connection
+    from include.store.runs import Run
 
 
 def register(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -65,7 +66,7 @@ def status(args: argparse.Namespace, settings: Settings, output: Output) -> None
                 g["chunks"],
                 f"{g['total_bytes'] / 1e6:.1f} MB",
                 g["model"],
-                g["live_at"],
+                f"{g['live_at']:%Y-%m-%d %H:%M}" if g["live_at"] else "",
             )
             for g in collection["generations"]
         ]
@@ -102,28 +103,21 @@ def show_runs(args: argparse.Namespace, settings: Settings, output: Output) -> N
     output.table(("suite", "expectation", "evaluated", "failed", "rows"), rows, title="validation")
 
 
-def _show_recent(output: Output, recent: list[Any], *, with_json: bool = True) -> None:
+def _show_recent(output: Output, recent: list[Run], *, with_json: bool = True) -> None:
     if with_json:
         output.result({"runs": [asdict(r) for r in recent]})
     rows = [
-        (
-            r.id,
-            r.mode,
-            r.state,
-            r.generation_id,
-            r.embedded,
-            r.reused,
-            r.written,
-            r.deleted,
-            f"{r.started_at:%Y-%m-%d %H:%M:%S}",
-            r.error,
-        )
+        (r.id, f"{r.started_at:%m-%d %H:%M:%S}", r.mode, r.state, r.embedded, r.reused, r.written, r.deleted, _took(r))
         for r in recent
     ]
-    output.table(
-        ("run", "mode", "state", "generation", "embedded", "reused", "written", "deleted", "started (UTC)", "error"),
-        rows,
-    )
+    output.table(("run", "started (UTC)", "mode", "state", "embedded", "reused", "written", "deleted", "seconds"), rows)
+    for r in recent:
+        if r.error:
+            output.line(f"run {r.id}: {r.error}")
+
+
+def _took(run: Run) -> str:
+    return f"{(run.finished_at - run.started_at).total_seconds():.1f}" if run.finished_at else ""
 
 
 def show_quarantine(args: argparse.Namespace, settings: Settings, output: Output) -> None:

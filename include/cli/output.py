@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from include.indexing.progress import Progress
 
 
+PIPED_WIDTH = 120  # columns of a table that nobody's terminal bounds
+
+
 class Output:
     """Prints results; ``as_json`` decides for whom."""
 
@@ -38,15 +41,15 @@ class Output:
         """A table for a person; nothing with --json."""
         if self.as_json:
             return
+        from rich import box
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(*columns, title=title or None, title_justify="left", header_style="bold")
+        table = Table(*columns, title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for row in rows:
             table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-        console = Console()
-        console.print(table, soft_wrap=False)
+        Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:

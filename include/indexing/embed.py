@@ -70,8 +70,12 @@ def index_shard(context: IndexContext, key: str) -> int:
     if not total:
         return 0
     context.progress.step("index", total)
+    started = time.monotonic()
     with work_items.worker(context.pool) as worker_id:
-        return _Worker(context, collection, run, target, worker_id).drain()
+        finished = _Worker(context, collection, run, target, worker_id).drain()
+    with context.pool.connection() as connection:
+        runs.add_seconds(connection, run.id, "index", time.monotonic() - started)
+    return finished
 
 
 class _Worker:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from include.errors import RagworksError
+from include.errors import BadData, RagworksError
 from include.indexing.embed import index_shard
 from include.indexing.plan import Plan, plan_run
 from include.indexing.publish import Outcome, publish_run, validate_run
@@ -48,9 +48,9 @@ def failing(context: IndexContext, key: str) -> Iterator[None]:
     """Note on the run what stopped it."""
     try:
         yield
-    except Exception as error:
+    except BaseException as error:  # an interrupt too
         reason = str(error) if isinstance(error, RagworksError) else type(error).__name__
-        with suppress(psycopg.Error), context.pool.connection() as connection:
+        with suppress(psycopg.Error, BadData), context.pool.connection() as connection:
             collection = collections.collection_id(connection, context.collection.name)
             runs.finish_run(connection, runs.run_by_key(connection, collection, key).id, "failed", reason)
         raise

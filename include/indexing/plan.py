@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -52,6 +53,7 @@ def plan_run(context: IndexContext, key: str, *, mode: str = "incremental", allo
     :param key: names the run; a retry with the same key continues it.
     :raises BadData: a gate stops the run; nothing was removed or published.
     """
+    started = time.monotonic()
     with context.pool.connection() as connection:
         collection = collections.ensure_collection(connection, context.collection.name)
         run = runs.start_run(connection, collection, key, mode=mode, allow_deletes=allow_deletes)
@@ -61,6 +63,7 @@ def plan_run(context: IndexContext, key: str, *, mode: str = "incremental", allo
             plan, entries = _Planner(context, connection, collection, run).plan()
             if mode == "plan":
                 connection.rollback()
+            runs.add_seconds(connection, run.id, "plan", time.monotonic() - started)
             _keep(connection, run, plan, entries)
         finally:
             connection.rollback()

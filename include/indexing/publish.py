@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,7 @@ def publish_run(context: IndexContext, key: str) -> Outcome:
 
     :raises BadData: as :func:`validate_run`, judged again on the state that is published.
     """
+    started = time.monotonic()
     with context.pool.connection() as connection:
         collection, run, target = _open(context, connection, key)
         if target.state == "building":
@@ -81,6 +83,7 @@ def publish_run(context: IndexContext, key: str) -> Outcome:
                 generations.drop_retired(connection, collection, keep=KEEP_RETIRED)
                 documents.collect_garbage(connection, collection)
             runs.supersede_running(connection, run)
+            runs.add_seconds(connection, run.id, "publish", time.monotonic() - started)
             runs.finish_run(connection, run.id, "done")
         if changed:
             generations.analyze(connection, target)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from include.quality import gx
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -35,7 +37,7 @@ def document_rules(validation: Validation) -> Sequence[Rule]:
 
     Columns: uri, duplicate_of, problem, visible_characters, size, control_characters, missing_metadata.
     """
-    import great_expectations.expectations as gxe
+    gxe = gx.load().expectations
 
     return (
         Rule("uri_unique", "", gxe.ExpectColumnValuesToBeNull(column="duplicate_of"), "duplicate_of"),
@@ -58,7 +60,7 @@ def chunk_rules(*, max_tokens: int, dimension: int) -> Sequence[Rule]:
 
     Columns: tokens, start, end, document_length, exact, text, dimension, finite, norm.
     """
-    import great_expectations.expectations as gxe
+    gxe = gx.load().expectations
 
     return (
         Rule("chunk_tokens", f"not within 1 to {max_tokens} tokens",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+from include.quality import gx
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,13 +37,14 @@ def validate(suite: str, rules: Sequence[Rule], columns: Mapping[str, Sequence[A
     :param columns: equally long columns, as the suite's docstring lists them.
     :param names: how each row is called in the stored result (its uri, or uri#ordinal).
     """
-    import great_expectations as gx
     import pandas as pd
 
+    great_expectations = gx.load()
     frame = pd.DataFrame({name: pd.Series(values, dtype=_dtype(values)) for name, values in columns.items()})
-    batch = _batch_definition().get_batch({"dataframe": frame})
+    batch = gx.batch_definition().get_batch({"dataframe": frame})
     checked = batch.validate(
-        gx.ExpectationSuite(name=suite, expectations=[rule.expectation for rule in rules]), result_format="COMPLETE"
+        great_expectations.ExpectationSuite(name=suite, expectations=[rule.expectation for rule in rules]),
+        result_format="COMPLETE",
     )
     outcomes = {_signature(o["expectation_config"]): o for o in checked.to_json_dict()["results"]}
     failures: dict[int, Failure] = {}
@@ -56,22 +56,7 @@ def validate(suite: str, rules: Sequence[Rule], columns: Mapping[str, Sequence[A
         for position in positions:
             failures.setdefault(position, Failure(rule.name, _detail(rule, columns, position)))
         stored.append(_stored(rule, outcome, [names[i] for i in positions]))
-    return Verdict(failures, {"suite": suite, "great_expectations": gx.__version__, "expectations": stored})
-
-
-@lru_cache(maxsize=1)
-def _batch_definition() -> Any:
-    """One ephemeral context for the process: making one costs more than validating a batch."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    logging.getLogger("great_expectations").setLevel(logging.ERROR)
-    import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
-
-    logging.getLogger("great_expectations").setLevel(logging.ERROR)  # importing it sets INFO
-
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    return context.data_sources.add_pandas("ragworks").add_dataframe_asset("batch").add_batch_definition_whole_dataframe("all")
+    return Verdict(failures, {"suite": suite, "great_expectations": great_expectations.__version__, "expectations": stored})
 
 
 def _dtype(values: Sequence[Any]) -> str | None:
@@ -86,7 +71,7 @@ def _signature(config: Mapping[str, Any]) -> str:
 
 def _raise_if_broken(rule: Rule, outcome: Mapping[str, Any]) -> None:
     """An expectation that could not be computed is a defect of the suite, never a pass."""
-    if outcome["exception_info"].get("raised_exception", "result" not in outcome):
+    if "element_count" not in outcome["result"]:
         raise RuntimeError(f"expectation {rule.name} could not be computed: {outcome['exception_info']}")
 
 

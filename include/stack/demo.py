@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from include.cli.indexing import describe, show_documents
 from include.cli.searching import show_hits
 from include.errors import Transient
+from include.indexing.plan import ACTIONS
 from include.retrieval.searcher import Searcher
 from include.stack.airflow import up
 from include.stack.api import AirflowApi
@@ -75,7 +76,7 @@ def _result(run: Run, total: int, quarantined: int) -> dict[str, object]:
     """The same JSON as `ragworks index`, read back from the run's row."""
     finished = run.finished_at or run.started_at
     counts = {"embedded": run.embedded, "reused": run.reused, "written": run.written, "deleted": run.deleted}
-    plan = {key: value for key, value in (run.plan or {}).items() if key not in ("pending", "stopped")}
+    plan = {action: (run.plan or {}).get(action, 0) for action in (*ACTIONS, "unchanged")}
     return {
         "collection": COLLECTION,
         "generation": run.generation_id,

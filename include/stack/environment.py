@@ -61,7 +61,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
 
 
 def process_environment(settings: Settings) -> dict[str, str]:
-    """This process' environment with :func:`airflow_environment` over it; a plain variable would win over ``_CMD``."""
+    """Lay :func:`airflow_environment` over the own environment, less the plain variables that win over ``_CMD``."""
     ours = airflow_environment(settings)
     inherited = {key: value for key, value in os.environ.items() if f"{key}_CMD" not in ours}
     for name in ("NO_PROXY", "no_proxy"):

@@ -32,7 +32,7 @@ class Account:
 
 
 def account_for(data: Path) -> Account:
-    """This process' account, or when it is root: the owner of ``data``, else ``postgres``, else ``nobody``."""
+    """The account of this process, or when it is root: the owner of ``data``, else ``postgres``, else ``nobody``."""
     if os.geteuid() != 0:
         return Account(os.geteuid(), os.getegid(), str(os.geteuid()), switch=False)
     everyone = pwd.getpwall()

@@ -34,7 +34,7 @@ def open_pool(settings: Settings, *, max_size: int = 4) -> Iterator[Pool]:
     url = database_url(settings)
     with _connect(url) as connection:
         migrate.migrate(connection)
-    with ConnectionPool(url, min_size=1, max_size=max_size, configure=_configure, kwargs=_options(), open=True) as pool:
+    with ConnectionPool(url, min_size=1, max_size=max_size, configure=_configure, kwargs=_options(url), open=True) as pool:
         try:
             yield pool
         except psycopg.errors.DiskFull as error:
@@ -58,13 +58,13 @@ def database_url(settings: Settings) -> str:
 
 def address(url: str) -> str:
     """host:port/database of a URL, without the credentials."""
-    parts = conninfo_to_dict(url)
+    parts = _parts(url)
     return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
 
 
 def _connect(url: str) -> Connection:
     try:
-        return psycopg.connect(url, **_options())
+        return psycopg.connect(url, **_options(url))
     except psycopg.ProgrammingError as error:
         raise BadConfiguration(
             "the database URL is not usable", _first_line(error), "Write postgresql://user:password@host:port/database"
@@ -76,8 +76,27 @@ def _connect(url: str) -> Connection:
         ) from error  # fmt: skip
 
 
-def _options() -> dict[str, Any]:
-    return {"connect_timeout": CONNECT_TIMEOUT, "application_name": "ragworks", "options": "-c timezone=UTC"}
+def _options(url: str) -> dict[str, Any]:
+    own = "-c timezone=UTC"
+    theirs = _parts(url).get("options")
+    return {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "application_name": "ragworks",
+        "options": f"{theirs} {own}" if theirs else own,
+    }
+
+
+def _parts(url: str) -> dict[str, Any]:
+    """The parts of a URL.
+
+    :raises BadConfiguration: it cannot be parsed; the message does not repeat it, since it may hold a password.
+    """
+    try:
+        return dict(conninfo_to_dict(url))
+    except psycopg.ProgrammingError as error:
+        raise BadConfiguration(
+            "the database URL is not usable", "it cannot be parsed", "Write postgresql://user:password@host:port/database"
+        ) from error
 
 
 def _configure(connection: Connection) -> None:

@@ -60,7 +60,8 @@ def start_run(connection: Connection, collection: int, key: str, *, mode: str, a
     """The run of this key: a retry of the same key goes on with the same row."""
     connection.execute(
         "insert into ragworks.run (collection_id, key, mode, allow_deletes) values (%s, %s, %s, %s)"
-        " on conflict (collection_id, key) do update set state = 'running', error = null, finished_at = null",
+        " on conflict (collection_id, key) do update set mode = excluded.mode, allow_deletes = excluded.allow_deletes,"
+        " state = 'running', error = null, finished_at = null",
         (collection, key, mode, allow_deletes),
     )
     return run_by_key(connection, collection, key)

@@ -49,6 +49,7 @@ def dense(
     ef_search = min(max(MIN_EF_SEARCH, 2 * top_k), MAX_EF_SEARCH)
     connection.execute(sql.SQL("set local hnsw.ef_search = {}").format(sql.Literal(ef_search)))
     connection.execute("set local hnsw.iterative_scan = strict_order")
+    filtered, values = _filter(filters or {})
     statement = sql.SQL(
         "with nearest as materialized (select c.document_id, c.ordinal, c.start_char, c.end_char, c.metadata,"
         " c.embedding <=> %(query)s as distance from {chunks} c{filtered} order by c.embedding <=> %(query)s limit %(top_k)s)"
@@ -58,31 +59,35 @@ def dense(
         " join ragworks.document d on d.id = n.document_id"
         " join ragworks.document_text t on t.collection_id = d.collection_id and t.content_hash = g.content_hash"
         " order by n.distance, d.uri, n.ordinal"
-    ).format(chunks=held.chunks, filtered=_filter(filters))
+    ).format(chunks=held.chunks, filtered=filtered)
     vector = HalfVector(query) if held.storage == "halfvec" else Vector(query)
-    parameters = {"query": vector, "top_k": top_k, "g": held.id}
+    parameters = {"query": vector, "top_k": top_k, "g": held.id, **values}
     return [Hit(*row) for row in connection.execute(statement, parameters).fetchall()]
 
 
-def _filter(filters: Mapping[str, Any] | None) -> Composable:
+def _filter(filters: Mapping[str, Any]) -> tuple[Composable, dict[str, Jsonb]]:
     """Each key must equal the value, or one of a list of values; a list in the metadata matches by its elements."""
     if not filters:
-        return sql.SQL("")
-    clauses = [_matches(key, value) for key, value in filters.items()]
-    return sql.SQL(
+        return sql.SQL(""), {}
+    values: dict[str, Jsonb] = {}
+    clauses = [_any_of(key, value if isinstance(value, list) else [value], values) for key, value in filters.items()]
+    joined = sql.SQL(
         " join ragworks.generation_document f on f.generation_id = %(g)s and f.document_id = c.document_id and not f.staged"
         " where {}"
     ).format(sql.SQL(" and ").join(clauses))
+    return joined, values
 
 
-def _matches(key: str, value: Any) -> Composable:
-    if isinstance(value, dict):
-        raise BadConfiguration(
-            f"filter {key!r}", "nested objects are not understood", 'Use {"key": value} or {"key": [value, value]}'
-        )
-    alternatives: list[Composable] = [
-        sql.SQL("f.metadata @> {}").format(sql.Literal(Jsonb({key: candidate})))
-        for single in (value if isinstance(value, list) else [value])
-        for candidate in (single, [single])
-    ]
-    return sql.SQL("({})").format(sql.SQL(" or ").join(alternatives or [sql.SQL("false")]))
+def _any_of(key: str, alternatives: list[Any], values: dict[str, Jsonb]) -> Composable:
+    """The metadata's value is one of these, or a list that holds one; the parameters are added to ``values``."""
+    tests: list[Composable] = []
+    for single in alternatives:
+        if isinstance(single, dict):
+            raise BadConfiguration(
+                f"filter {key!r}", "nested objects are not understood", 'Use {"key": value} or {"key": [value, value]}'
+            )
+        for candidate in (single, [single]):
+            name = f"filter_{len(values)}"
+            values[name] = Jsonb({key: candidate})
+            tests.append(sql.SQL("f.metadata @> {}").format(sql.Placeholder(name)))
+    return sql.SQL("({})").format(sql.SQL(" or ").join(tests or [sql.SQL("false")]))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import (
-    AsyncCallback,  # type: ignore[attr-defined, unused-ignore]  # Airflow's stub lacks the three of deadlines
-    DeadlineAlert,  # type: ignore[attr-defined, unused-ignore]
-    DeadlineReference,  # type: ignore[attr-defined, unused-ignore]
+from airflow.sdk import (  # type: ignore[attr-defined, unused-ignore]  # its stub lacks the names of deadlines
+    AsyncCallback,
+    DeadlineAlert,
+    DeadlineReference,
     ExceptionRetryPolicy,
     RetryAction,
     RetryRule,

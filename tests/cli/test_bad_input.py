@@ -67,18 +67,19 @@ def test_unknown_collection(run: Callable[..., Result], collection: Callable[...
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        ({"chunkng": {"max_tokens": 100}}, ["chunkng", "did you mean chunking?"]),
-        ({"chunking": {"max_token": 100}}, ["chunking.max_token", "did you mean max_tokens?"]),
+        ({"chunkng": {"max_tokens": 100}}, ["chunkng", "perhaps chunking is meant"]),
+        ({"chunking": {"max_token": 100}}, ["chunking.max_token", "perhaps max_tokens is meant"]),
         ({"chunking": {"max_tokens": "many"}}, ["chunking.max_tokens", "valid integer", "'many'"]),
         ({"chunking": {"max_tokens": "100"}}, ["chunking.max_tokens", "valid integer"]),
         ({"chunking": {"max_tokens": 0}}, ["chunking.max_tokens", "greater than or equal to 8"]),
         ({"chunking": {"overlap": 150}}, ["chunking.overlap", "at most half of max_tokens"]),
+        ({"index": {"m": 100}}, ["index", "ef_construction must be at least twice m, that is 200"]),
         ({"embedding": {"storage": "float8"}}, ["embedding.storage", "'halfvec' or 'vector'"]),
         ({"validation": {"max_rejected": 5}}, ["validation.max_rejected", "less than or equal to 1"]),
         ({"schedule": "every day"}, ["schedule", "not a cron expression", "*/15 * * * *"]),
         ({"source": {"type": "ftp", "path": "x"}}, ["source", "'ftp'", "'files', 'jsonl'"]),
         ({"source": {"type": "files"}}, ["source.path", "required"]),
-        ({"source": {"type": "files", "path": "x", "globb": "*"}}, ["source.globb", "did you mean glob?"]),
+        ({"source": {"type": "files", "path": "x", "globb": "*"}}, ["source.globb", "perhaps glob is meant"]),
         ({"name": "Not A Name"}, ["name", "pattern"]),
     ],
 )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import pytest
 
-from include.errors import BadConfiguration
-from tests.support import export, query
+from include.errors import BadConfiguration, Transient
+from tests.support import export, index, query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,14 +78,19 @@ def test_a_deletion_is_published_with_nothing_to_embed(
 
 
 def test_a_plan_says_what_would_be_done_and_does_nothing(
-    handbook: str, run_dag: Callable[..., DagRunResult], settings: Settings, documents: Path, caplog: pytest.LogCaptureFixture
+    handbook: str, run_dag: Callable[..., DagRunResult], settings: Settings, documents: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run_dag("index_handbook")
     (documents / "pools.md").write_text("# Pools\n\nA pool has slots.\n")
     (documents / "assets.md").unlink()
     before = export(settings, handbook)
-    with caplog.at_level(logging.INFO):
-        result = run_dag("index_handbook", mode="plan")
+    capfd.readouterr()
+    result = run_dag("index_handbook", mode="plan")
+    log = capfd.readouterr().out
+    assert "Plan: 0 added, 1 changed, 0 metadata only, 0 renamed, 1 deleted, 1 unchanged; to embed: 1" in log
+    assert "deleted  assets.md  no longer in the source" in log
+    assert "changed  pools.md   its content changed" in log
+    assert "This would stop the run: this run would delete 1 of 3 documents" in log
     assert result.state == "success"
     assert result.tasks == {"plan": ["success"], "index": ["skipped"], "validate": ["skipped"], "publish": ["skipped"]}
     assert export(settings, handbook) == before
@@ -149,3 +153,28 @@ def test_the_error_of_a_broken_file_is_shown(in_environment: Settings) -> None:
     assert "chunks: unknown key" in (dag.doc_md or "")
     with pytest.raises(BadConfiguration, match="chunks: unknown key"):
         dag.get_task("collection_file").execute({})
+
+
+def test_a_time_limit_is_noted_on_the_run(handbook: str, in_environment: Settings) -> None:
+    from airflow.sdk.exceptions import AirflowTaskTimeout
+
+    from ragworks.operators.indexing import _working
+
+    index(in_environment, handbook, key="slow")
+    with pytest.raises(Transient, match="execution_timeout"), _working(handbook, "slow"):
+        raise AirflowTaskTimeout("2 h")
+    [(state, error)] = query(in_environment, "select state, error from ragworks.run where key = 'slow'")
+    assert (state, "execution_timeout" in error) == ("failed", True)
+
+
+def test_a_retry_after_a_crash_still_announces_what_the_first_try_published(handbook: str, in_environment: Settings) -> None:
+    from airflow.sdk.execution_time.context import OutletEventAccessors
+
+    from ragworks.assets import index_asset
+    from ragworks.operators.indexing import PublishIndexOperator
+
+    index(in_environment, handbook, key="crashed")  # all of it done, but Airflow was never told
+    events = OutletEventAccessors()
+    operator = PublishIndexOperator(task_id="publish", collection=handbook, run_key="crashed")
+    operator.execute({"outlet_events": events})  # type: ignore[typeddict-item]
+    assert events[index_asset(handbook)].extra["written"] == 3

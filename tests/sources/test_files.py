@@ -153,9 +153,7 @@ def test_html_nested_too_deeply_is_text_and_said_so(
 
 
 def test_pdf(tmp_path: Path, documents: Reader) -> None:
-    document = one(
-        documents, tmp_path, "report.pdf", pdf("The first page says hello.", "The second page says goodbye.")
-    )
+    document = one(documents, tmp_path, "report.pdf", pdf("The first page says hello.", "The second page says goodbye."))
     assert "The first page says hello." in document.text
     assert "The second page says goodbye." in document.text
     assert not {"\x0c", "\0"} & set(document.text)

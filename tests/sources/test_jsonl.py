@@ -236,9 +236,7 @@ def test_damaged_gzip(tmp_path: Path, documents: Reader, damage: str) -> None:
         ("c.jsonl", row().decode().encode("utf-16"), "c.jsonl", "is UTF-16 or UTF-32, JSON lines are UTF-8"),
     ],
 )
-def test_files_that_are_no_jsonl(
-    tmp_path: Path, documents: Reader, name: str, raw: bytes, uri: str, problem: str
-) -> None:
+def test_files_that_are_no_jsonl(tmp_path: Path, documents: Reader, name: str, raw: bytes, uri: str, problem: str) -> None:
     (tmp_path / name).write_bytes(raw)
     (document,) = documents(tmp_path / name, "jsonl")
     assert document.uri == uri

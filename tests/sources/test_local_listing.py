@@ -122,9 +122,7 @@ def test_a_hidden_root_is_the_persons_choice(tmp_path: Path, opened: Opener) -> 
     assert uris(opened, tmp_path / ".docs") == ["a.md"]
 
 
-def test_links_to_files_are_followed_and_loops_end(
-    tmp_path: Path, opened: Opener, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_links_to_files_are_followed_and_loops_end(tmp_path: Path, opened: Opener, caplog: pytest.LogCaptureFixture) -> None:
     root = tmp_path / "root"
     target = write(tmp_path / "elsewhere.md", "# Elsewhere")
     write(root / "a.md")
@@ -260,9 +258,7 @@ def test_racy_window(mtime_ns: int, age_ns: int, racy: bool) -> None:
     assert local._racy(mtime_ns, mtime_ns + age_ns).startswith(":racy-") is racy
 
 
-def test_another_parser_version_is_another_fingerprint(
-    tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_parser_version_is_another_fingerprint(tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     from include.sources import parse
 
     write(tmp_path / "a.md")

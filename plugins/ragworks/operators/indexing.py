@@ -13,12 +13,13 @@ from ragworks.assets import index_asset
 from ragworks.params import MAX_WORKERS, MODES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from airflow.sdk import Context
 
     from include.indexing.context import IndexContext
     from include.indexing.publish import Outcome
+    from include.store.runs import RunDocument
 
 RUN_KEY = "{{ run_id }}"  # asset and API runs have no logical date: only the run's id is always there
 SHOWN = 50  # documents listed in the log of a plan
@@ -89,7 +90,7 @@ class PlanIndexOperator(BaseOperator, SkipMixin):
         for line in _describe(run.plan or {}, documents):
             self.log.info("%s", line)
         if stopped := (run.plan or {}).get("stopped"):
-            self.log.warning("A limit stops this run: %s", stopped)
+            self.log.warning("This would stop the run: %s" if run.mode == "plan" else "The run is stopped: %s", stopped)
 
 
 class IndexShardOperator(BaseOperator):
@@ -228,14 +229,18 @@ def _working(collection: str, run_key: str) -> Iterator[IndexContext]:
             ) from error
 
 
-def _describe(plan: dict[str, Any], documents: Sequence[Any]) -> list[str]:
+def _describe(plan: Mapping[str, Any], documents: Sequence[RunDocument]) -> list[str]:
     """A plan as lines of a log."""
-    counts = ", ".join(f"{plan[key]} {key.replace('_', ' ')}" for key in plan if key not in ("pending", "stopped"))
-    lines = [f"Plan: {counts}; {plan.get('pending', 0)} documents to embed"]
-    width = max((len(document.action) for document in documents[:SHOWN]), default=0)
-    lines += [f"{document.action:<{width}}  {document.uri}  {document.reason}" for document in documents[:SHOWN]]
+    from include.indexing.plan import ACTIONS
+
+    counts = ", ".join(f"{plan.get(action, 0)} {action.replace('_', ' ')}" for action in (*ACTIONS, "unchanged"))
+    lines = [f"Plan: {counts}; to embed: {plan.get('pending', 0)}"]
+    shown = documents[:SHOWN]
+    action_width = max((len(document.action) for document in shown), default=0)
+    uri_width = min(60, max((len(document.uri) for document in shown), default=0))
+    lines += [f"{d.action:<{action_width}}  {d.uri:<{uri_width}}  {d.reason}" for d in shown]
     if len(documents) > SHOWN:
-        lines.append(f"… and {len(documents) - SHOWN} more: ragworks runs lists them all")
+        lines.append(f"… and {len(documents) - SHOWN} more documents")
     return lines
 
 
