@@ -45,23 +45,24 @@ def _changed_lines(old: str, new: str) -> Iterator[tuple[int, int]]:
             yield ends[first], ends[last]
 
 
-def edit_experiment(split: Split, text: str, chunks: int) -> dict[str, Any]:
-    """Edit each paragraph of the first ``chunks`` chunks in turn; how many chunk texts are new after it."""
-    pieces = split(text)
-    text = text[: sum(pieces[min(chunks, len(pieces)) - 1][0:1]) + len(pieces[min(chunks, len(pieces)) - 1][1])]
+def edit_experiment(split: Split, text: str, chunks: int, paragraphs: int) -> dict[str, Any]:
+    """Edit each of ``paragraphs`` of the first ``chunks`` chunks in turn; how many chunk texts are new after it."""
+    start, last = split(text)[:chunks][-1]
+    text = text[: start + len(last)]
     known = Counter(chunk for _, chunk in split(text))
     chance = random.Random(1)
     counts: dict[str, Counter[int]] = {"word": Counter(), "append": Counter(), "rewrite": Counter()}
-    for start, end in _paragraphs(text):
+    found = list(_paragraphs(text))
+    for start, end in found[:: -(-len(found) // paragraphs)]:
         for kind, edited in _edits(text[start:end], chance):
             after = Counter(chunk for _, chunk in split(text[:start] + edited + text[end:]))
             counts[kind][(after - known).total()] += 1
     result: dict[str, Any] = {"chunks": known.total()}
-    for kind, found in counts.items():
+    for kind, seen in counts.items():
         result |= {
-            f"{kind} mean": sum(k * n for k, n in found.items()) / found.total(),
-            f"{kind} max": max(found),
-            f"{kind} over 3": f"{sum(n for k, n in found.items() if k > 3)}/{found.total()}",
+            f"{kind} mean": sum(k * n for k, n in seen.items()) / seen.total(),
+            f"{kind} max": max(seen),
+            f"{kind} over 3": f"{sum(n for k, n in seen.items() if k > 3)}/{seen.total()}",
         }
     result["top insert"] = (Counter(c for _, c in split("A new first paragraph, of one line.\n\n" + text)) - known).total()
     return result

@@ -140,7 +140,7 @@ def _vectors(texts: list[str], embedder: LocalEmbedder, cache: Path) -> np.ndarr
     return np.load(path)
 
 
-def stability(splitter: Splitter, data: Path, trees: Path) -> dict[str, Any]:
+def stability(splitter: Splitter, data: Path, trees: Path, paragraphs: int) -> dict[str, Any]:
     """New chunk texts in real histories against the fewest possible, and the edit of each paragraph in turn."""
     result: dict[str, Any] = {}
     for series, before, after in HISTORIES:
@@ -150,7 +150,7 @@ def stability(splitter: Splitter, data: Path, trees: Path) -> dict[str, Any]:
     pages = _tree(data / "docs-history" / "diffusers-releases", "v15", trees)
     markdown = "\n\n".join(pages[p] for p in sorted(pages) if "/en/using-diffusers/" in p)
     for name, long in (("plain", text), ("markdown", markdown)):
-        result[f"edit {name}"] = edit_experiment(splitter.split, long, chunks=200)
+        result[f"edit {name}"] = edit_experiment(splitter.split, long, 200, paragraphs)
     return result
 
 
@@ -172,6 +172,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with chunking-eval and docs-history")
     parser.add_argument("--parts", nargs="+", choices=("speed", "stability", "retrieval"), default=["speed", "stability"])
     parser.add_argument("--only", default="", help="measure only splitters whose name contains this")
+    parser.add_argument("--paragraphs", type=int, default=40, help="edited in the 200-chunk experiment, spread evenly")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "ragworks-bench-chunking")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     arguments = parser.parse_args()
@@ -189,7 +190,7 @@ def main() -> None:
             figures["prose"] = speed(splitter, prose, embedder.tokenizer)
             figures["markdown"] = speed(splitter, pages, embedder.tokenizer)
         if "stability" in arguments.parts:
-            figures |= stability(splitter, data, trees)
+            figures |= stability(splitter, data, trees, arguments.paragraphs)
         if "retrieval" in arguments.parts:
             figures["retrieval"] = retrieval(splitter, data / "chunking-eval", embedder, arguments.cache)
         show(splitter.name, figures)

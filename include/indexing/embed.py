@@ -109,20 +109,27 @@ class _Worker:
 
     def _process(self, items: Sequence[WorkItem]) -> int:
         prepared = self._prepare(items)
+        if len(prepared) < len(items):
+            return self._give_back()
         vectors, embedded = self._vectors(prepared)
         verdict = self._validate(prepared, vectors)
         with self._context.pool.connection() as connection:
             written = self._store(connection, prepared, vectors, embedded, verdict)
             if not work_items.complete(connection, self._target.id, self._id, [i.document_id for i in items]):
-                logger.info("a claim was lost to a newer change: the batch is done again")
                 connection.rollback()
-                work_items.release(connection, self._target.id, self._id)
-                return 0
+                return self._give_back()
         self._context.progress.advance(len(items))
         logger.info("indexed %d documents, %d texts embedded", written, len(embedded))
         if verdict[0]:
             self._stop_if_too_many()
         return written
+
+    def _give_back(self) -> int:
+        """A document changed while it was worked on: let go of the batch, what is left of it is claimed again."""
+        logger.info("a claim was lost to a newer change: the batch is done again")
+        with self._context.pool.connection() as connection:
+            work_items.release(connection, self._target.id, self._id)
+        return 0
 
     def _prepare(self, items: Sequence[WorkItem]) -> list[_Prepared]:
         with self._context.pool.connection() as connection:
@@ -130,7 +137,9 @@ class _Worker:
         settings, tokenizer = self._context.collection.chunking, self._context.embedder.tokenizer
         prepared = []
         for item in items:
-            text = texts[item.content_hash]
+            text = texts.get(item.content_hash)
+            if text is None:
+                continue  # another run replaced this version, and published
             pieces = chunk_document(text, tokenizer, settings)
             prepared.append(_Prepared(item, text, pieces, [text_hash(c.text) for c in pieces]))
         return prepared

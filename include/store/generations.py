@@ -9,7 +9,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from include.errors import BadData
+from include.errors import BadConfiguration, BadData
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from psycopg.sql import Identifier
 
     from include.store.pool import Connection
+
+MAX_DIMENSION = {"halfvec": 4000, "vector": 2000}  # of an HNSW index, https://github.com/pgvector/pgvector#hnsw
 
 _COLUMNS = sql.SQL(
     "id, collection_id, spec, spec_hash, embedder, dimension, storage, state, canary, metrics, created_at, live_at, retired_at"
@@ -90,6 +92,12 @@ def create_generation(
     storage: str,
 ) -> Generation:
     """A new generation in state building, with its empty chunk tables; it replaces an unfinished one."""
+    if dimension > MAX_DIMENSION[storage]:
+        raise BadConfiguration(
+            f"the model gives {dimension} dimensions",
+            f"pgvector indexes at most {MAX_DIMENSION[storage]} as {storage}",
+            "Set embedding.storage to halfvec, or take a smaller model",
+        )
     for unfinished in generations(connection, collection):
         if unfinished.state == "building":
             drop_generation(connection, unfinished)

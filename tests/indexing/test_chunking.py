@@ -69,11 +69,12 @@ def new_texts(before: str, after: str, settings: Chunking) -> int:
 
 # --- any input ---
 
-PIECES = st.sampled_from(
-    ["# Title\n", "## Sub\n\n", "- item\n", "  - deep\n", "```\n", "~~~py\n", "| a | b |\n|---|---|\n", "---\n",
-     "> quote\n", "\n", "\n\n", "\r\n", "\r", "\t", "    code\n", "word ", "A sentence. ", "你好世界。", "naïve café ", "é", "👩‍👩‍👧‍👦",
-     "x" * 70,      "<div>\n", "[a]: b\n", "1. one\n", "\u2028", "\x1c", "[SEP]", "ﷺ", "a_b-c/d=", "title: x\n", "שלום ", "한국어 "]
-)  # fmt: skip
+PIECES = st.sampled_from([
+    "# Title\n", "## Sub\n\n", "- item\n", "  - deep\n", "```\n", "~~~py\n", "| a | b |\n|---|---|\n", "---\n", "> quote\n",
+    "\n", "\n\n", "\r\n", "\r", "\t", "    code\n", "word ", "A sentence. ", "你好世界。", "naïve café ", "e\u0301",
+    "👩‍👩‍👧‍👦", "x" * 70, "<div>\n", "[a]: b\n", "1. one\n", "\u2028", "\x1c", "[SEP]", "ﷺ", "a_b-c/d=", "title: x\n",
+    "שלום ", "한국어 ",
+])  # fmt: skip
 DOCUMENTS = st.one_of(
     st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=400),
     st.lists(PIECES, max_size=120).map("".join),
@@ -140,6 +141,12 @@ def test_five_megabytes() -> None:
     assert "".join("".join(c.text.split()) for c in chunks) == "".join(text.split())
 
 
+def test_a_character_the_tokenizer_drops_does_not_separate_words() -> None:
+    chance = random.Random(4)
+    words = ["\x1c".join("".join(chance.choices("bcdfghjklmnpqrtvwxz", k=4)) for _ in range(9)) for _ in range(60)]
+    assert len(checked(" ".join(words), Chunking(max_tokens=8))) > 60  # \x1c: white space to Python, nothing to BERT
+
+
 def test_a_text_of_nothing_has_no_chunks() -> None:
     assert chunk_document("", TOKENIZER, Chunking()) == []
     assert chunk_document(" \n\t\r\n ", TOKENIZER, Chunking()) == []
@@ -193,6 +200,14 @@ def test_headings_are_kept_with_what_follows_and_named_in_the_metadata() -> None
             assert owner.metadata == {"headings": path}
     assert any(c.metadata == {"headings": ["Guide", "Install", "On Linux"]} for c in chunks)
     assert chunks[-1].metadata == {"headings": ["Guide", "Use"]}
+
+
+def test_no_heading_is_left_alone_before_a_block_that_just_fits() -> None:
+    for seed in range(8):
+        paragraphs = [p for p in prose(80, seed, words=(60, 99)) if 95 <= count(p) <= 100]
+        assert paragraphs
+        chunks = checked("\n\n".join(f"## Part {i} of it\n\n{p}" for i, p in enumerate(paragraphs)), Chunking(max_tokens=100))
+        assert [c.text for c in chunks if c.text.splitlines()[-1].startswith("##")] == []
 
 
 @pytest.mark.parametrize("fence", ["```", "~~~~"])
@@ -257,9 +272,10 @@ def edit_counts(paragraphs: list[str], settings: Chunking, sample: int) -> Count
 
 
 def check_edit_counts(counts: Counter[int]) -> None:
+    """One or two as a rule, four now and then for a paragraph written anew; packing from the top gives dozens."""
     assert sum(k * n for k, n in counts.items()) / counts.total() < 1.7
-    assert max(counts) <= 4
-    assert sum(n for k, n in counts.items() if k > 3) <= counts.total() / 50
+    assert max(counts) <= 5
+    assert sum(n for k, n in counts.items() if k > 3) <= counts.total() / 20
 
 
 @pytest.mark.parametrize("heading_every", [0, 12])
@@ -268,7 +284,7 @@ def test_an_edited_paragraph_changes_the_chunks_around_it(heading_every: int) ->
     if heading_every:
         paragraphs = [f"## Part {i}\n\n{p}" if i % heading_every == 0 else p for i, p in enumerate(paragraphs)]
     assert len(chunk_document("\n\n".join(paragraphs), TOKENIZER, Chunking(max_tokens=64))) > 190
-    check_edit_counts(edit_counts(paragraphs, Chunking(max_tokens=64), sample=60))
+    check_edit_counts(edit_counts(paragraphs, Chunking(max_tokens=64), sample=40))
 
 
 @pytest.mark.parametrize("markdown", [True, False])
@@ -279,6 +295,14 @@ def test_an_insertion_at_the_top_shifts_nothing(seed: int, markdown: bool) -> No
     inserted = "\n\n".join(prose(40, seed=98))
     alone = len(chunk_document(inserted, TOKENIZER, Chunking()))
     assert new_texts(text, inserted + "\n\n" + text, Chunking(markdown=markdown)) <= alone + 3
+
+
+def test_paragraphs_that_begin_alike_are_told_apart_by_the_rest() -> None:
+    opening = "Every record of this register begins with the same long opening, and then it says: "
+    paragraphs = [opening + p for p in prose(300, words=(5, 60))]
+    text = "\n\n".join(paragraphs)
+    for extra in prose(6, seed=97, words=(5, 60)):
+        assert new_texts(text, extra + "\n\n" + text, Chunking()) <= 4
 
 
 @pytest.mark.parametrize("unit", [["All say this."], ["One says this.", "Another that.", "A third has more to say."]])

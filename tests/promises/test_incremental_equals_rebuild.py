@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-import shutil
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.replay import materialize
 from tests.support import HashEmbedder, assert_same_index, export, index
 
 if TYPE_CHECKING:
@@ -18,23 +16,8 @@ if TYPE_CHECKING:
 
     from include.config import Settings
 
-WORDS = [
-    "index",
-    "vector",
-    "chunk",
-    "query",
-    "model",
-    "token",
-    "shard",
-    "lease",
-    "plan",
-    "queue",
-    "batch",
-    "score",
-    "recall",
-    "corpus",
-    "schema",
-]
+SERIES = "docs-history/diffusers-releases"
+WORDS = ("index", "vector", "chunk", "query", "token", "shard", "lease", "plan", "queue", "batch", "score", "recall", "schema")
 
 
 def test_random_edits(settings: Settings, documents: Path, collection: Callable[..., str]) -> None:
@@ -86,7 +69,7 @@ def test_diffusers_releases(settings: Settings, documents: Path, collection: Cal
     collection("incremental")
     collection("scratch")
     for version in range(6):
-        _materialize(shared_data, f"v{version:02}", documents)
+        materialize(shared_data / SERIES, f"v{version:02}", documents)
         index(settings, "incremental", embedder=HashEmbedder())
         index(settings, "scratch", embedder=HashEmbedder(), mode="rebuild")
         assert_same_index(export(settings, "incremental"), export(settings, "scratch"))
@@ -102,25 +85,9 @@ def test_diffusers_with_the_real_model(
     collection("incremental", source={"type": "files", "path": str(documents), "glob": "**/training/*.md"})
     collection("scratch", source={"type": "files", "path": str(documents), "glob": "**/training/*.md"})
     for version in ("v00", "v01"):
-        _materialize(shared_data, version, documents)
+        materialize(shared_data / SERIES, version, documents)
         index(settings, "incremental")
     index(settings, "scratch")
     exported = export(settings, "incremental")
     assert len(exported) > 100
     assert_same_index(exported, export(settings, "scratch"))
-
-
-def _materialize(shared_data: Path, version: str, folder: Path) -> None:
-    """Bring the folder to a version, touching only what differs, as a checkout does."""
-    fresh = folder.with_name("fresh")
-    shutil.rmtree(fresh, ignore_errors=True)
-    script = shared_data / "docs-history" / "diffusers-releases" / "materialize.py"
-    subprocess.run([sys.executable, str(script), version, str(fresh)], check=True, capture_output=True)
-    wanted = {p.relative_to(fresh): p.read_bytes() for p in fresh.rglob("*") if p.is_file()}
-    for path in [p for p in folder.rglob("*") if p.is_file() and p.relative_to(folder) not in wanted]:
-        path.unlink()
-    for relative, content in wanted.items():
-        target = folder / relative
-        if not target.exists() or target.read_bytes() != content:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
