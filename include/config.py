@@ -178,6 +178,11 @@ def collection_files(settings: Settings) -> list[Path]:
     return sorted(p for p in settings.collections_dir.glob("*.y*ml") if p.suffix in (".yaml", ".yml"))
 
 
+def collection_names(settings: Settings) -> list[str]:
+    """The names that the collection files declare, sorted; a file without one counts by its own name."""
+    return sorted({_declared_name(path) or path.stem for path in collection_files(settings)})
+
+
 def load_collection(settings: Settings, name: str) -> Collection:
     """The collection called ``name``.
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from include.cli.indexing import show_documents
+from include.cli.searching import positive
 from include.errors import BadData
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("name", help="collection")
     parser.add_argument("--run", dest="run_id", type=int, metavar="ID", help="one run: its documents and validation report")
-    parser.add_argument("--limit", type=int, default=20, metavar="N", help="how many runs (default 20)")
+    parser.add_argument("--limit", type=positive, default=20, metavar="N", help="how many runs (default 20)")
     parser.set_defaults(run=show_runs)
     parser = commands.add_parser("quarantine", parents=[common], help="documents that were refused, and why")
     parser.add_argument("name", help="collection")
@@ -43,7 +44,7 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def status(args: argparse.Namespace, settings: Settings, output: Output) -> None:
     """Show collections and their generations."""
-    from include.config import collection_files
+    from include.config import collection_names
     from include.store import overview
     from include.store.pool import open_pool
 
@@ -51,7 +52,7 @@ def status(args: argparse.Namespace, settings: Settings, output: Output) -> None
         known = overview.overview(connection, args.name)
     if args.name and not known:
         raise BadData(f"collection {args.name!r} has no index yet", "it was never run here", f"Run: ragworks index {args.name}")
-    configured = [p.stem for p in collection_files(settings)]
+    configured = collection_names(settings)
     output.result({"collections": known, "configured": configured})
     for collection in known:
         output.line(
@@ -82,13 +83,11 @@ def show_runs(args: argparse.Namespace, settings: Settings, output: Output) -> N
     from include.store.pool import open_pool
 
     with open_pool(settings) as pool, pool.connection() as connection:
-        recent = runs.recent_runs(
-            connection, collections.collection_id(connection, args.name), 10_000 if args.run_id else args.limit
-        )
+        collection = collections.collection_id(connection, args.name)
         if args.run_id is None:
-            _show_recent(output, recent)
+            _show_recent(output, runs.recent_runs(connection, collection, args.limit))
             return
-        chosen = next((r for r in recent if r.id == args.run_id), None)
+        chosen = runs.run_by_id(connection, collection, args.run_id)
         if chosen is None:
             raise BadData(f"run {args.run_id} of {args.name!r}", "there is no such run", f"See: ragworks runs {args.name}")
         became, found = runs.run_documents(connection, chosen.id), reports.reports(connection, chosen.id)
@@ -96,7 +95,7 @@ def show_runs(args: argparse.Namespace, settings: Settings, output: Output) -> N
     _show_recent(output, [chosen], with_json=False)
     show_documents(output, became)
     rows = [
-        (r.suite, e["name"], e["evaluated"], e["unexpected"], ", ".join(e["rows"][:3]))
+        (r.suite, e["name"], e["result"]["element_count"], len(e["rows"]), ", ".join(e["rows"][:3]))
         for r in found
         for e in r.result["expectations"]
     ]

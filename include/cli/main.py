@@ -18,7 +18,7 @@ from include.errors import RagworksError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-INTERRUPTED = 130
+INTERRUPTED = 1
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -18,13 +18,21 @@ PORT_HELP = "of the UI on 127.0.0.1 (default 8080, else the next free)"
 def register(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the commands."""
     parser = commands.add_parser("up", parents=[common], help="start Postgres and Airflow on this machine")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=PORT_HELP)
+    parser.add_argument("--port", type=port, default=DEFAULT_PORT, help=PORT_HELP)
     parser.set_defaults(run=up)
     parser = commands.add_parser("down", parents=[common], help="stop them")
     parser.set_defaults(run=down)
     parser = commands.add_parser("demo", parents=[common], help="index the documentation through Airflow and ask it a question")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=PORT_HELP)
+    parser.add_argument("--port", type=port, default=DEFAULT_PORT, help=PORT_HELP)
     parser.set_defaults(run=demo)
+
+
+def port(text: str) -> int:
+    """An argument that is a TCP port."""
+    value = int(text)
+    if not 1 <= value <= 65_535:
+        raise ValueError(text)
+    return value
 
 
 def up(args: argparse.Namespace, settings: Settings, output: Output) -> None:
@@ -48,6 +56,6 @@ def down(_: argparse.Namespace, settings: Settings, output: Output) -> None:
 
 def demo(args: argparse.Namespace, settings: Settings, output: Output) -> None:
     """Run the demonstration."""
-    from include.stack.demo import demo
+    from include.cli.demo import demo
 
     demo(settings, output, port=args.port)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import zlib
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from include.errors import BadData
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def read_queries(path: str) -> dict[str, str]:
@@ -40,10 +45,12 @@ def read_qrels(path: str) -> dict[str, dict[str, int]]:
     return qrels
 
 
-def _open(path: str) -> IO[str]:
+@contextmanager
+def _open(path: str) -> Iterator[IO[str]]:
     try:
-        return (
-            gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else Path(path).open(encoding="utf-8", newline="")
-        )
-    except OSError as error:
-        raise BadData(path, error.strerror or str(error), "Give a readable file") from error
+        with gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else Path(path).open(encoding="utf-8") as lines:
+            yield lines
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise BadData(
+            path, getattr(error, "strerror", None) or str(error), "Give a readable UTF-8 file, plain or .gz"
+        ) from error

@@ -9,21 +9,17 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from include.embedding.embedder import CANARY_TEXTS, CANARY_TOLERANCE
 from include.errors import BadData, Terminal
-from include.indexing.chunking import Chunk, chunk_document
+from include.indexing.batch import Prepared, chunk_rows, refusals, validate_chunks
+from include.indexing.chunking import chunk_document
 from include.indexing.hashing import text_hash
 from include.quality.gates import check_rejections
-from include.quality.suites import chunk_rules
-from include.quality.validate import validate
 from include.store import changes, chunks, collections, documents, generations, quarantine, reports, runs, work_items
-from include.store.chunks import ChunkRow
-from include.store.quarantine import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,8 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from include.indexing.batch import ChunkVerdict, Vectors
     from include.indexing.context import IndexContext
-    from include.quality.validate import Failure
     from include.store.generations import Generation
     from include.store.pool import Connection
     from include.store.runs import Run
@@ -44,16 +40,6 @@ FIRST_BATCH, MAX_BATCH = 400_000, 8_000_000  # characters: about 500 and 10,000 
 BATCH_SECONDS = 15.0  # aim: what a killed worker loses, and how often progress is committed
 BATCH_DOCUMENTS = 20_000
 POLL_SECONDS = 0.5
-
-
-@dataclass(slots=True)
-class _Prepared:
-    """A document of the batch on its way to the index."""
-
-    item: WorkItem
-    text: str
-    chunks: list[Chunk]
-    hashes: list[UUID]
 
 
 def index_shard(context: IndexContext, key: str) -> int:
@@ -69,24 +55,24 @@ def index_shard(context: IndexContext, key: str) -> int:
         total = work_items.remaining(connection, target.id)
     if not total:
         return 0
-    context.progress.step("index", total)
     started = time.monotonic()
     with work_items.worker(context.pool) as worker_id:
-        finished = _Worker(context, collection, run, target, worker_id).drain()
+        finished = _Worker(context, collection, run, target, worker_id, total).drain()
     with context.pool.connection() as connection:
         runs.add_seconds(connection, run.id, "index", time.monotonic() - started)
     return finished
 
 
 class _Worker:
-    def __init__(self, context: IndexContext, collection: int, run: Run, target: Generation, worker_id: int) -> None:
+    def __init__(
+        self, context: IndexContext, collection: int, run: Run, target: Generation, worker_id: int, total: int
+    ) -> None:
         self._context, self._collection, self._run, self._target = context, collection, run, target
-        self._id = worker_id
+        self._id, self._total, self._finished = worker_id, total, 0
         self._characters = FIRST_BATCH
         self._canary_checked = False
 
     def drain(self) -> int:
-        finished = 0
         while True:
             with self._context.pool.connection() as connection:
                 items = work_items.claim(
@@ -94,12 +80,12 @@ class _Worker:
                 )
                 left = len(items) or work_items.remaining(connection, self._target.id)
             if not left:
-                return finished
+                return self._finished
             if not items:
                 time.sleep(POLL_SECONDS)  # others hold the rest; if they die their items come back
                 continue
             started = time.monotonic()
-            finished += self._process(items)
+            self._finished += self._process(items)
             self._adapt(time.monotonic() - started)
 
     def _adapt(self, seconds: float) -> None:
@@ -112,15 +98,15 @@ class _Worker:
         if len(prepared) < len(items):
             return self._give_back()
         vectors, embedded = self._vectors(prepared)
-        verdict = self._validate(prepared, vectors)
+        limits = self._context.collection.chunking
+        verdict = validate_chunks(prepared, vectors, max_tokens=limits.max_tokens, dimension=self._target.dimension)
         with self._context.pool.connection() as connection:
             written = self._store(connection, prepared, vectors, embedded, verdict)
             if not work_items.complete(connection, self._target.id, self._id, [i.document_id for i in items]):
                 connection.rollback()
                 return self._give_back()
-        self._context.progress.advance(len(items))
         logger.info("indexed %d documents, %d texts embedded", written, len(embedded))
-        if verdict[0]:
+        if verdict.failures:
             self._stop_if_too_many()
         return written
 
@@ -131,7 +117,7 @@ class _Worker:
             work_items.release(connection, self._target.id, self._id)
         return 0
 
-    def _prepare(self, items: Sequence[WorkItem]) -> list[_Prepared]:
+    def _prepare(self, items: Sequence[WorkItem]) -> list[Prepared]:
         with self._context.pool.connection() as connection:
             texts = documents.texts(connection, self._collection, [i.content_hash for i in items])
         settings, tokenizer = self._context.collection.chunking, self._context.embedder.tokenizer
@@ -141,10 +127,10 @@ class _Worker:
             if text is None:
                 continue  # another run replaced this version, and published
             pieces = chunk_document(text, tokenizer, settings)
-            prepared.append(_Prepared(item, text, pieces, [text_hash(c.text) for c in pieces]))
+            prepared.append(Prepared(item, text, pieces, [text_hash(c.text) for c in pieces]))
         return prepared
 
-    def _vectors(self, prepared: Sequence[_Prepared]) -> tuple[dict[UUID, NDArray[np.float32]], dict[UUID, str]]:
+    def _vectors(self, prepared: Sequence[Prepared]) -> tuple[dict[UUID, NDArray[np.float32]], dict[UUID, str]]:
         """Vectors of all texts of the batch, and hash → uri of the document that made each new one be embedded."""
         texts = {h: c.text for p in prepared for h, c in zip(p.hashes, p.chunks, strict=True)}
         with self._context.pool.connection() as connection:
@@ -152,7 +138,9 @@ class _Worker:
         first_seen = {h: p.item.uri for p in reversed(prepared) for h in p.hashes if h not in vectors}
         if first_seen:
             self._check_canary()
-            made = self._context.embedder.embed_documents([texts[h] for h in first_seen])
+            done = f"{self._finished} of {self._total} documents indexed, embedding"
+            self._context.progress.step(done, len(first_seen))
+            made = self._context.embedder.embed_documents([texts[h] for h in first_seen], self._context.progress.advance)
             vectors.update(zip(first_seen, made, strict=True))
         return vectors, first_seen
 
@@ -183,84 +171,35 @@ class _Worker:
                 )
         self._canary_checked = True
 
-    def _validate(
-        self, prepared: Sequence[_Prepared], vectors: Mapping[UUID, NDArray[np.float32]]
-    ) -> tuple[dict[int, Failure], Mapping[str, Any], int]:
-        """(failures by document id, result to store, chunks evaluated)."""
-        owners = [p for p in prepared for _ in p.chunks]
-        pieces = [(p, c, vectors[h]) for p in prepared for c, h in zip(p.chunks, p.hashes, strict=True)]
-        matrix = np.array([v for _, _, v in pieces], dtype=np.float32)
-        columns: dict[str, Sequence[Any]] = {
-            "tokens": [c.tokens for _, c, _ in pieces],
-            "start": [c.start for _, c, _ in pieces],
-            "end": [c.end for _, c, _ in pieces],
-            "document_length": [len(p.text) for p, _, _ in pieces],
-            "exact": [p.text[c.start : c.end] == c.text for p, c, _ in pieces],
-            "text": [c.text for _, c, _ in pieces],
-            "dimension": [len(v) for _, _, v in pieces],
-            "finite": [bool(np.isfinite(v).all()) for v in matrix],
-            "norm": np.nan_to_num(np.linalg.norm(matrix, axis=1), nan=0.0).tolist(),
-        }
-        limits = chunk_rules(max_tokens=self._context.collection.chunking.max_tokens, dimension=self._target.dimension)
-        verdict = validate("chunks", limits, columns, [f"{p.item.uri}#{c.ordinal}" for p, c, _ in pieces])
-        failures: dict[int, Failure] = {}
-        for position, failure in sorted(verdict.failures.items()):
-            failures.setdefault(owners[position].item.document_id, failure)
-        return failures, verdict.result, len(pieces)
-
     def _store(
         self,
         connection: Connection,
-        prepared: Sequence[_Prepared],
-        vectors: Mapping[UUID, NDArray[np.float32]],
+        prepared: Sequence[Prepared],
+        vectors: Vectors,
         embedded: Mapping[UUID, str],
-        verdict: tuple[dict[int, Failure], Mapping[str, Any], int],
+        verdict: ChunkVerdict,
     ) -> int:
-        failures, result, evaluated = verdict
-        good = [p for p in prepared if p.item.document_id not in failures]
-        rows = [
-            ChunkRow(p.item.document_id, c.ordinal, c.start, c.end, c.tokens, h, c.metadata, vectors[h])
-            for p in good
-            for c, h in zip(p.chunks, p.hashes, strict=True)
-        ]
-        chunks.write_documents(connection, self._target, {p.item.document_id: p.item.content_hash for p in good}, rows)
+        """Write the good documents and quarantine the refused, in the caller's transaction; returns how many are good."""
+        good = [p for p in prepared if p.item.document_id not in verdict.failures]
+        refused = [p for p in prepared if p.item.document_id in verdict.failures]
+        rows = chunk_rows(good, vectors)
+        chunks.write_documents(connection, self._target, [p.item.document_id for p in good], rows)
         quarantine.resolve_documents(connection, self._collection, [p.item.uri for p in good])
-        self._refuse(connection, [p for p in prepared if p.item.document_id in failures], failures)
+        if refused:
+            documents.reject_content(connection, {p.item.document_id: p.item.content_hash for p in refused})
+            objects = documents.owners(connection, self._collection, [p.item.uri for p in refused])
+            found = refusals(refused, verdict.failures, objects)
+            quarantine.save_refusals(connection, self._collection, self._run.id, found)
+            logger.warning("quarantined %d documents whose chunks failed validation", len(refused))
         reports.save_report(
-            connection,
-            self._run.id,
-            "chunks",
-            success=not failures,
-            evaluated=evaluated,
-            rejected=len(failures),
-            result=result,
-        )
-        by_uri = Counter(embedded.values())
-        runs.save_outcomes(connection, [(len(p.chunks), by_uri[p.item.uri], p.item.run_id, p.item.uri) for p in good])
-        runs.add_counts(connection, self._run.id, embedded=len(embedded), reused=len(rows) - len(embedded) if rows else 0)
+            connection, self._run.id, "chunks",
+            success=not refused, evaluated=verdict.evaluated, rejected=len(refused), result=verdict.result,
+        )  # fmt: skip
+        first_in = Counter(embedded.values())
+        runs.save_outcomes(connection, [(len(p.chunks), first_in[p.item.uri], p.item.run_id, p.item.uri) for p in good])
+        reused = sum(row.text_hash not in embedded for row in rows)
+        runs.add_counts(connection, self._run.id, embedded=len(embedded), reused=reused)
         return len(good)
-
-    def _refuse(self, connection: Connection, refused: Sequence[_Prepared], failures: Mapping[int, Failure]) -> None:
-        if not refused:
-            return
-        documents.reject_content(connection, {p.item.document_id: p.item.content_hash for p in refused})
-        owners = documents.owners(connection, self._collection, [p.item.uri for p in refused])
-        rows = []
-        for p in refused:
-            failure = failures[p.item.document_id]
-            rows.append(
-                Refusal(
-                    owners.get(p.item.uri, p.item.uri),
-                    p.item.uri,
-                    "",
-                    "chunk",
-                    failure.rule,
-                    f"a chunk {failure.detail}",
-                    p.item.content_hash,
-                )
-            )
-        quarantine.save_refusals(connection, self._collection, self._run.id, rows)
-        logger.warning("quarantined %d documents whose chunks failed validation", len(refused))
 
     def _stop_if_too_many(self) -> None:
         """Do not go on embedding what the gate will stop anyway."""

@@ -48,7 +48,7 @@ def document_rules(validation: Validation) -> Sequence[Rule]:
              gxe.ExpectColumnValueLengthsToBeBetween(column="uri", min_value=1, max_value=MAX_URI_LENGTH)),
         Rule("text_not_empty", "holds no visible text; add some or remove the document",
              gxe.ExpectColumnValuesToBeBetween(column="visible_characters", min_value=1)),
-        Rule("no_control_characters", "holds control characters, so it is probably not text; count",
+        Rule("no_control_characters", "holds control characters (terminal colours?), remove them; count",
              gxe.ExpectColumnValuesToBeInSet(column="control_characters", value_set=[0]), "control_characters"),
         Rule("required_metadata", "lacks metadata that validation.required_metadata asks for",
              gxe.ExpectColumnValuesToBeNull(column="missing_metadata"), "missing_metadata"),

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from include.quality.suites import Rule
 
-MAX_LISTED = 50  # failing rows named in a stored result; quarantine holds all of them
-
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -46,7 +44,8 @@ def validate(suite: str, rules: Sequence[Rule], columns: Mapping[str, Sequence[A
         great_expectations.ExpectationSuite(name=suite, expectations=[rule.expectation for rule in rules]),
         result_format="COMPLETE",
     )
-    outcomes = {_signature(o["expectation_config"]): o for o in checked.to_json_dict()["results"]}
+    found = checked.to_json_dict()
+    outcomes = {_signature(o["expectation_config"]): o for o in found["results"]}
     failures: dict[int, Failure] = {}
     stored: list[dict[str, Any]] = []
     for rule in rules:
@@ -56,7 +55,13 @@ def validate(suite: str, rules: Sequence[Rule], columns: Mapping[str, Sequence[A
         for position in positions:
             failures.setdefault(position, Failure(rule.name, _detail(rule, columns, position)))
         stored.append(_stored(rule, outcome, [names[i] for i in positions]))
-    return Verdict(failures, {"suite": suite, "great_expectations": great_expectations.__version__, "expectations": stored})
+    result = {
+        "suite": suite,
+        "great_expectations": great_expectations.__version__,
+        "statistics": found["statistics"],
+        "expectations": stored,
+    }
+    return Verdict(failures, result)
 
 
 def _dtype(values: Sequence[Any]) -> str | None:
@@ -81,13 +86,14 @@ def _detail(rule: Rule, columns: Mapping[str, Sequence[Any]], position: int) -> 
 
 
 def _stored(rule: Rule, outcome: Mapping[str, Any], failing: Sequence[str]) -> dict[str, Any]:
+    """Great Expectations' result of one expectation; lists of values, which may be texts, give way to the rows' names."""
     config = outcome["expectation_config"]
     return {
         "name": rule.name,
         "type": config["type"],
         "kwargs": {k: v for k, v in config["kwargs"].items() if k != "batch_id"},
+        "severity": config.get("severity"),
         "success": outcome["success"],
-        "evaluated": outcome["result"].get("element_count", 0),
-        "unexpected": len(failing),
-        "rows": list(failing[:MAX_LISTED]),
+        "result": {k: v for k, v in outcome["result"].items() if not isinstance(v, list | str)},
+        "rows": list(failing),
     }

@@ -15,11 +15,17 @@ from include.store import collections, generations, search
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from include.config import Settings
     from include.embedding.embedder import Embedder
     from include.store.generations import Generation
     from include.store.pool import Connection, Pool
     from include.store.search import Hit
+
+
+CHUNKS_A_DOCUMENT = 3  # first guess of how many chunks show one document
 
 
 class Searcher:
@@ -35,37 +41,47 @@ class Searcher:
 
         :raises BadData: the collection has no live index.
         """
+        live, vector = self._embed(query)
         try:
-            return self._search(query, top_k, filters)
-        except psycopg.errors.UndefinedTable:
-            return self._search(query, top_k, filters)  # the generation was swapped and dropped in between: take the new one
+            return self._nearest(live, vector, top_k, filters), self._passport(live)
+        except psycopg.errors.UndefinedTable:  # the generation was swapped and dropped in between: take the new one
+            live, vector = self._embed(query)
+            return self._nearest(live, vector, top_k, filters), self._passport(live)
 
     def documents(self, query: str, *, top_k: int) -> list[tuple[str, float]]:
         """Documents ranked by their best chunk: (uri, score), ``top_k`` of them if the index holds so many."""
-        wanted, best = top_k, dict[str, float]()
+        live, vector = self._embed(query)
+        wanted = CHUNKS_A_DOCUMENT * top_k
         while True:
-            hits, _ = self.search(query, top_k=wanted)
+            hits = self._nearest(live, vector, wanted, None)
+            best: dict[str, float] = {}
             for hit in hits:
                 best.setdefault(hit.document, hit.score)
             if len(best) >= top_k or len(hits) < wanted:
                 return list(best.items())[:top_k]
-            wanted, best = wanted * 2, {}
+            wanted *= 2
 
-    def _search(self, query: str, top_k: int, filters: Mapping[str, Any] | None) -> tuple[list[Hit], dict[str, Any]]:
+    def _embed(self, query: str) -> tuple[Generation, NDArray[np.float32]]:
+        """The live generation, and the query's vector by its model."""
         with self._pool.connection() as connection:
             live = self._live(connection)
         embedder = self._embedder or _embedder_of(live, self._settings)
-        vector = embedder.embed_query(query)
+        return live, embedder.embed_query(query)
+
+    def _nearest(
+        self, live: Generation, vector: NDArray[np.float32], top_k: int, filters: Mapping[str, Any] | None
+    ) -> list[Hit]:
         with self._pool.connection() as connection, connection.transaction():
             connection.execute("set transaction isolation level repeatable read")
-            hits = search.dense(connection, live, vector, top_k=top_k, filters=filters)
-        passport = {
+            return search.dense(connection, live, vector, top_k=top_k, filters=filters)
+
+    def _passport(self, live: Generation) -> dict[str, Any]:
+        return {
             "collection": self._name,
             "generation": live.id,
             "mode": "dense",
             "embedder": {"model": live.spec["embedding"]["model"], "fingerprint": live.embedder},
         }
-        return hits, passport
 
     def _live(self, connection: Connection) -> Generation:
         live = generations.live_generation(connection, collections.collection_id(connection, self._name))

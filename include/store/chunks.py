@@ -41,13 +41,13 @@ class ChunkRow:
     embedding: NDArray[np.float32]
 
 
-def write_documents(connection: Connection, target: Generation, contents: Mapping[int, UUID], rows: Sequence[ChunkRow]) -> None:
+def write_documents(connection: Connection, target: Generation, documents: Sequence[int], rows: Sequence[ChunkRow]) -> None:
     """Write all chunks of some documents where publish will find them, with the state that says so.
 
-    :param contents: the content hash of each document; a document with no chunk row is written as empty.
+    The state is taken from the document rows as they are: the caller checks in the same transaction that they did not
+    change meanwhile (:func:`include.store.work_items.complete`).
     """
-    documents = list(contents)
-    connection.execute(sql.SQL("delete from {} where document_id = any(%s)").format(target.target), (documents,))
+    connection.execute(sql.SQL("delete from {} where document_id = any(%s)").format(target.target), (list(documents),))
     _copy(connection, target, rows)
     counts = dict.fromkeys(documents, 0)
     for row in rows:
@@ -59,7 +59,7 @@ def write_documents(connection: Connection, target: Generation, contents: Mappin
         " from unnest(%s::bigint[], %s::int[]) as n (id, chunks) join ragworks.document d on d.id = n.id"
         " on conflict (generation_id, document_id, staged) do update set content_hash = excluded.content_hash,"
         " version_hash = excluded.version_hash, metadata = excluded.metadata, acl = excluded.acl, chunks = excluded.chunks",
-        (target.id, target.state == "live", documents, [counts[d] for d in documents]),
+        (target.id, target.state == "live", list(documents), [counts[d] for d in documents]),
     )
 
 

@@ -79,6 +79,12 @@ def run_by_key(connection: Connection, collection: int, key: str) -> Run:
     return run
 
 
+def run_by_id(connection: Connection, collection: int, run_id: int) -> Run | None:
+    """A run of this collection."""
+    with connection.cursor(row_factory=class_row(Run)) as cursor:
+        return cursor.execute(_SELECT + " where collection_id = %s and id = %s", (collection, run_id)).fetchone()
+
+
 def recent_runs(connection: Connection, collection: int, limit: int) -> list[Run]:
     """The newest runs, newest first."""
     with connection.cursor(row_factory=class_row(Run)) as cursor:

@@ -86,7 +86,7 @@ def claim(connection: Connection, generation_id: int, worker_id: int, *, charact
             f" and {_FREE} order by document_id limit %(limit)s for update skip locked),"
             " batch as (select document_id from (select document_id, sum(characters) over (order by document_id) - characters"
             "  as before from free) s where before < %(characters)s)"
-            " update ragworks.work_item w set worker = %(worker)s, attempts = attempts + 1,"
+            " update ragworks.work_item w set worker = %(worker)s,"
             f" lease_until = now() + interval '{LEASE_SECONDS} seconds'"
             " from batch, ragworks.document d where w.generation_id = %(g)s and w.document_id = batch.document_id"
             " and d.id = w.document_id returning w.document_id, d.uri, w.content_hash, w.characters, w.run_id",

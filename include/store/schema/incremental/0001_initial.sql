@@ -108,7 +108,6 @@ create table ragworks.work_item (
     run_id        bigint not null references ragworks.run on delete cascade,
     worker        int,
     lease_until   timestamptz,
-    attempts      int not null default 0,
     primary key (generation_id, document_id)
 );
 

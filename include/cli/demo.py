@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from include.cli.indexing import describe, show_documents
 from include.cli.searching import show_hits
-from include.errors import Transient
+from include.errors import RagworksError
 from include.indexing.plan import ACTIONS
 from include.retrieval.searcher import Searcher
 from include.stack.airflow import up
@@ -29,7 +29,7 @@ QUESTION = "What happens to the live index when the indexing process is killed?"
 def demo(settings: Settings, output: Output, *, port: int) -> None:
     """Start the stack, run ``index_handbook``, print what it did, ask a question.
 
-    :raises Transient: the run failed; its logs are in the UI.
+    :raises RagworksError: the run failed; its logs are in the UI.
     """
     started = time.monotonic()
     stack = up(settings, port=port, progress=output.line)
@@ -41,7 +41,7 @@ def demo(settings: Settings, output: Output, *, port: int) -> None:
         output.line(f"  {task:<10} {ended:<8} {seconds:5.1f} s")
 
     if api.follow(dag_id, run_id, seen=show_task) != "success":
-        raise Transient(f"the run {run_id} failed", f"see its tasks at {stack.url}", "Correct the cause and run it again")
+        raise RagworksError(f"the run {run_id} failed", f"see its tasks at {stack.url}", "Correct the cause and run it again")
     with open_pool(settings) as pool:
         result = _report(output, pool, run_id)
         hits, passport = Searcher(settings, pool, COLLECTION).search(QUESTION, top_k=3)

@@ -1,0 +1,95 @@
+"""A batch of documents on its way to the index: its chunks, whether they may go live, and the rows they become."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from include.quality.suites import chunk_rules
+from include.quality.validate import validate
+from include.store.chunks import ChunkRow
+from include.store.quarantine import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from numpy.typing import NDArray
+
+    from include.indexing.chunking import Chunk
+    from include.quality.validate import Failure
+    from include.store.work_items import WorkItem
+
+    Vectors = Mapping[UUID, NDArray[np.float32]]  # by text hash, shape (dimension,)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A document with its chunks and their text hashes."""
+
+    item: WorkItem
+    text: str
+    chunks: Sequence[Chunk]
+    hashes: Sequence[UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkVerdict:
+    """What the chunk suite found.
+
+    :param failures: by document id, the first rule that one of its chunks broke.
+    :param result: what is stored as the validation report.
+    :param evaluated: chunks checked.
+    """
+
+    failures: Mapping[int, Failure]
+    result: Mapping[str, Any]
+    evaluated: int
+
+
+def validate_chunks(prepared: Sequence[Prepared], vectors: Vectors, *, max_tokens: int, dimension: int) -> ChunkVerdict:
+    """Check every chunk of the batch with its vector; one bad chunk refuses its whole document."""
+    pieces = [(p, c, vectors[h]) for p in prepared for c, h in zip(p.chunks, p.hashes, strict=True)]
+    finite = [bool(np.isfinite(v).all()) for _, _, v in pieces]
+    columns: dict[str, Sequence[Any]] = {
+        "tokens": [c.tokens for _, c, _ in pieces],
+        "start": [c.start for _, c, _ in pieces],
+        "end": [c.end for _, c, _ in pieces],
+        "document_length": [len(p.text) for p, _, _ in pieces],
+        "exact": [p.text[c.start : c.end] == c.text for p, c, _ in pieces],
+        "text": [c.text for _, c, _ in pieces],
+        "dimension": [len(v) for _, _, v in pieces],
+        "finite": finite,
+        # A NaN would count as missing, and missing values pass: "finite" tells of them.
+        "norm": [float(np.linalg.norm(v)) if ok else 1.0 for ok, (_, _, v) in zip(finite, pieces, strict=True)],
+    }
+    rules = chunk_rules(max_tokens=max_tokens, dimension=dimension)
+    verdict = validate("chunks", rules, columns, [f"{p.item.uri}#{c.ordinal}" for p, c, _ in pieces])
+    failures: dict[int, Failure] = {}
+    for position, failure in sorted(verdict.failures.items()):
+        failures.setdefault(pieces[position][0].item.document_id, failure)
+    return ChunkVerdict(failures, verdict.result, len(pieces))
+
+
+def chunk_rows(prepared: Sequence[Prepared], vectors: Vectors) -> list[ChunkRow]:
+    """The rows of these documents, in order."""
+    return [
+        ChunkRow(p.item.document_id, c.ordinal, c.start, c.end, c.tokens, h, c.metadata, vectors[h])
+        for p in prepared
+        for c, h in zip(p.chunks, p.hashes, strict=True)
+    ]
+
+
+def refusals(prepared: Sequence[Prepared], failures: Mapping[int, Failure], object_uris: Mapping[str, str]) -> list[Refusal]:
+    """The quarantine rows of these refused documents.
+
+    :param object_uris: where each was read from.
+    """
+    rows = []
+    for document in prepared:
+        uri, failure = document.item.uri, failures[document.item.document_id]
+        detail = f"a chunk {failure.detail}"
+        rows.append(Refusal(object_uris.get(uri, uri), uri, "", "chunk", failure.rule, detail, document.item.content_hash))
+    return rows
