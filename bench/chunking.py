@@ -146,10 +146,10 @@ def stability(splitter: Splitter, data: Path, trees: Path, paragraphs: int) -> d
     for series, before, after in HISTORIES:
         old, new = (_tree(data / "docs-history" / series, version, trees) for version in (before, after))
         result[f"{series} {before}→{after}"] = history(splitter.split, old, new)
-    text = next(d["text"] for d in _rows(data / "chunking-eval" / "documents.jsonl.gz") if d["id"] == "pubmed")
+    texts = {d["id"]: d["text"] for d in _rows(data / "chunking-eval" / "documents.jsonl.gz")}
     pages = _tree(data / "docs-history" / "diffusers-releases", "v15", trees)
     markdown = "\n\n".join(pages[p] for p in sorted(pages) if "/en/using-diffusers/" in p)
-    for name, long in (("plain", text), ("markdown", markdown)):
+    for name, long in (("papers", texts["pubmed"]), ("speech", texts["state_of_the_union"]), ("markdown", markdown)):
         result[f"edit {name}"] = edit_experiment(splitter.split, long, 200, paragraphs)
     return result
 

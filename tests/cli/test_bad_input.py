@@ -206,16 +206,31 @@ def test_wrong_password(
     _one_line(run("index", "handbook"), 69, "password authentication failed")
 
 
-@pytest.mark.parametrize("url", ["not a url", "postgresql://host:port/x"])
+@pytest.mark.parametrize("url", ["not a url", "postgresql://[::1/x"])
 def test_malformed_database_url(
     url: str, run: Callable[..., Result], collection: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collection()
     monkeypatch.setenv("RAGWORKS_DATABASE_URL", url)
-    assert run("index", "handbook").code in (65, 69)
+    _one_line(run("index", "handbook"), 65, "database URL is not usable")
 
 
 def test_postgres_without_pgvector(
+    run: Callable[..., Result],
+    collection: Callable[..., str],
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The server looks for extensions in an empty folder, as one without the package does."""
+    collection()
+    with psycopg.connect(settings.database_url or "", autocommit=True) as connection:
+        connection.execute("drop extension if exists vector")
+    monkeypatch.setenv("RAGWORKS_DATABASE_URL", f"{settings.database_url}?options=-c%20extension_control_path%3D{tmp_path}")
+    _one_line(run("index", "handbook"), 65, "this Postgres has no pgvector", "Install pgvector 0.8")
+
+
+def test_role_that_may_not_enable_pgvector(
     run: Callable[..., Result], collection: Callable[..., str], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A role that may not create extensions, in a database that has none."""
@@ -251,11 +266,35 @@ def test_asking_for_what_is_not_there(
     _one_line(run(*arguments), code)
 
 
-@pytest.mark.parametrize("arguments", [[], ["index"], ["index", "x", "--no-such-option"], ["search", "x", "y", "--top-k", "0"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["index"],
+        ["index", "x", "--no-such-option"],
+        ["search", "x", "y", "--top-k", "0"],
+        ["up", "--port", "0"],
+        ["runs", "x", "--limit", "-1"],
+    ],
+)
 def test_usage(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("content", [b"no gzip", b"\x1f\x8b\x08\x00broken"])
+def test_evaluate_with_broken_files(
+    content: bytes, run: Callable[..., Result], collection: Callable[..., str], tmp_path: Path
+) -> None:
+    collection()
+    (tmp_path / "q.jsonl.gz").write_bytes(content)
+    (tmp_path / "latin.tsv").write_bytes("q\td\té".encode("latin-1"))
+    (tmp_path / "q.jsonl").write_text('{"id": "q", "text": "x"}')
+    queries = str(tmp_path / "q.jsonl.gz")
+    _one_line(run("evaluate", "handbook", "--queries", queries, "--qrels", queries), 65, "q.jsonl.gz")
+    qrels = str(tmp_path / "latin.tsv")
+    _one_line(run("evaluate", "handbook", "--queries", str(tmp_path / "q.jsonl"), "--qrels", qrels), 65, "latin.tsv")
 
 
 def test_connection_dropped_in_the_middle(
