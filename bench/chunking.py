@@ -12,6 +12,7 @@ import argparse
 import gzip
 import hashlib
 import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -149,9 +150,17 @@ def stability(splitter: Splitter, data: Path, trees: Path, paragraphs: int) -> d
     texts = {d["id"]: d["text"] for d in _rows(data / "chunking-eval" / "documents.jsonl.gz")}
     pages = _tree(data / "docs-history" / "diffusers-releases", "v15", trees)
     markdown = "\n\n".join(pages[p] for p in sorted(pages) if "/en/using-diffusers/" in p)
-    for name, long in (("papers", texts["pubmed"]), ("speech", texts["state_of_the_union"]), ("markdown", markdown)):
-        result[f"edit {name}"] = edit_experiment(splitter.split, long, 200, paragraphs)
+    long = {"papers": texts["pubmed"], "speech": texts["state_of_the_union"], "register": _register(), "markdown": markdown}
+    for name, text in long.items():
+        result[f"edit {name}"] = edit_experiment(splitter.split, text, 200, paragraphs)
     return result
+
+
+def _register() -> str:
+    """Short entries, one a paragraph, with no heading: where packing from the top shifts most."""
+    chance = random.Random(2)
+    words = ["index", "vector", "document", "chunk", "query", "model", "search", "table", "column", "server", "client"]
+    return "\n\n".join(f"Entry {i}: {' '.join(chance.choices(words, k=chance.randint(3, 14)))}." for i in range(2600))
 
 
 def _tree(series: Path, version: str, trees: Path) -> dict[str, str]:

@@ -192,6 +192,10 @@ def load_collection(settings: Settings, name: str) -> Collection:
     for path in sorted(names, key=lambda p: p.stem != name):  # the file of that name first
         if names[path] == name:
             return read_collection(path)
+    for path in names:
+        if path.stem == name:
+            declared = read_collection(path).name  # first of all its mistakes, of which the name may be one
+            raise BadConfiguration(f"{path}: name", f"it is {declared!r}, not {name!r}", f"Run it by the name {declared}")
     known = ", ".join(names.values()) or "none"
     close = difflib.get_close_matches(name, list(names.values()), n=1)
     hint = f"Did you mean {close[0]}?" if close else f"Add {settings.collections_dir}/{name}.yaml"

@@ -82,7 +82,9 @@ def chunk_rows(prepared: Sequence[Prepared], vectors: Vectors) -> list[ChunkRow]
     ]
 
 
-def refusals(prepared: Sequence[Prepared], failures: Mapping[int, Failure], object_uris: Mapping[str, str]) -> list[Refusal]:
+def refusals(
+    prepared: Sequence[Prepared], failures: Mapping[int, Failure], object_uris: Mapping[str, str], generation_id: int
+) -> list[Refusal]:
     """The quarantine rows of these refused documents.
 
     :param object_uris: where each was read from.
@@ -91,5 +93,5 @@ def refusals(prepared: Sequence[Prepared], failures: Mapping[int, Failure], obje
     for document in prepared:
         uri, failure = document.item.uri, failures[document.item.document_id]
         detail = f"a chunk {failure.detail}"
-        rows.append(Refusal(object_uris.get(uri, uri), uri, "", "chunk", failure.rule, detail, document.item.content_hash))
+        rows.append(Refusal(object_uris.get(uri, uri), uri, "", "chunk", failure.rule, detail, generation_id))
     return rows

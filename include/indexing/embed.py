@@ -18,6 +18,7 @@ from include.errors import BadData, Terminal
 from include.indexing.batch import Prepared, chunk_rows, refusals, validate_chunks
 from include.indexing.chunking import chunk_document
 from include.indexing.hashing import text_hash
+from include.indexing.spec import generation_spec, spec_hash
 from include.quality.gates import check_rejections
 from include.store import changes, chunks, collections, documents, generations, quarantine, reports, runs, work_items
 
@@ -55,6 +56,11 @@ def index_shard(context: IndexContext, key: str) -> int:
         total = work_items.remaining(connection, target.id)
     if not total:
         return 0
+    if spec_hash(generation_spec(context.collection, context.embedder)) != target.spec_hash:
+        raise Terminal(
+            f"the settings of {context.collection.name} changed since this run was planned",
+            f"generation {target.id} was planned with others", "Run it again from its plan step",
+        )  # fmt: skip
     started = time.monotonic()
     with work_items.worker(context.pool) as worker_id:
         finished = _Worker(context, collection, run, target, worker_id, total).drain()
@@ -101,6 +107,7 @@ class _Worker:
         limits = self._context.collection.chunking
         verdict = validate_chunks(prepared, vectors, max_tokens=limits.max_tokens, dimension=self._target.dimension)
         with self._context.pool.connection() as connection:
+            self._target = generations.generation(connection, self._target.id, lock=True)  # it may be live by now
             written = self._store(connection, prepared, vectors, embedded, verdict)
             if not work_items.complete(connection, self._target.id, self._id, [i.document_id for i in items]):
                 connection.rollback()
@@ -111,10 +118,11 @@ class _Worker:
         return written
 
     def _give_back(self) -> int:
-        """A document changed while it was worked on: let go of the batch, what is left of it is claimed again."""
+        """A document changed while it was worked on: let go of the batch; what is still wanted of it is claimed again."""
         logger.info("a claim was lost to a newer change: the batch is done again")
         with self._context.pool.connection() as connection:
             work_items.release(connection, self._target.id, self._id)
+            work_items.enqueue_pending(connection, self._collection, self._target.id, self._run.id)
         return 0
 
     def _prepare(self, items: Sequence[WorkItem]) -> list[Prepared]:
@@ -145,30 +153,31 @@ class _Worker:
         return vectors, first_seen
 
     def _reusable(self, connection: Connection) -> list[Generation]:
-        """Generations whose vectors are this embedder's; a rebuild trusts only what it made itself."""
+        """Generations whose vectors are this embedder's, by its canary too; a rebuild trusts only what it made itself."""
         if self._run.mode == "rebuild":
             return [self._target]
-        return [
-            g
-            for g in generations.generations(connection, self._collection)
-            if (g.embedder, g.storage, g.dimension) == (self._target.embedder, self._target.storage, self._target.dimension)
-        ]
+        mine = self._target.embedder, self._target.storage, self._target.dimension
+        found = generations.generations(connection, self._collection)
+        same = [g for g in found if (g.embedder, g.storage, g.dimension) == mine]
+        reference = self._target.canary or next((g.canary for g in reversed(same) if g.canary), None)
+        return [g for g in same if not (g.canary and reference and canary_drift(g.canary, reference) > CANARY_TOLERANCE)]
 
     def _check_canary(self) -> None:
-        """Stop when the model no longer gives the vectors that the generation was built with."""
+        """Stop when the model no longer gives the vectors that the generation, or those it reuses, were built with."""
         if self._canary_checked:
             return
-        made = self._context.embedder.embed_documents(CANARY_TEXTS)
+        made = self._context.embedder.embed_documents(CANARY_TEXTS).ravel().tolist()
         with self._context.pool.connection() as connection:
-            before = generations.generation(connection, self._target.id).canary
-            if before is None:
-                generations.save_canary(connection, self._target.id, made.ravel().tolist())
-            elif (drift := canary_drift(np.array(before, dtype=np.float32), made)) > CANARY_TOLERANCE:
+            reusable = self._reusable(connection)
+            before = [g.canary for g in reusable if g.canary]
+            drift = max((canary_drift(canary, made) for canary in before), default=0.0)
+            if drift > CANARY_TOLERANCE:
                 raise Terminal(
                     f"the embedder of {self._context.collection.name} changed under the same name",
                     f"its canary strings moved by {drift:.4f} cosine, more than {CANARY_TOLERANCE}",
                     "Restore the model, or run with --rebuild to embed everything again",
                 )
+            generations.save_canary(connection, self._target.id, made)
         self._canary_checked = True
 
     def _store(
@@ -184,11 +193,11 @@ class _Worker:
         refused = [p for p in prepared if p.item.document_id in verdict.failures]
         rows = chunk_rows(good, vectors)
         chunks.write_documents(connection, self._target, [p.item.document_id for p in good], rows)
-        quarantine.resolve_documents(connection, self._collection, [p.item.uri for p in good])
+        quarantine.resolve_documents(connection, self._target.id, [p.item.uri for p in good])
         if refused:
-            documents.reject_content(connection, {p.item.document_id: p.item.content_hash for p in refused})
+            documents.reject_content(connection, self._target.id, {p.item.document_id: p.item.content_hash for p in refused})
             objects = documents.owners(connection, self._collection, [p.item.uri for p in refused])
-            found = refusals(refused, verdict.failures, objects)
+            found = refusals(refused, verdict.failures, objects, self._target.id)
             quarantine.save_refusals(connection, self._collection, self._run.id, found)
             logger.warning("quarantined %d documents whose chunks failed validation", len(refused))
         reports.save_report(
@@ -204,7 +213,7 @@ class _Worker:
     def _stop_if_too_many(self) -> None:
         """Do not go on embedding what the gate will stop anyway."""
         with self._context.pool.connection() as connection:
-            rejected = quarantine.count_open(connection, self._collection)[1]
+            rejected = quarantine.count_open(connection, self._collection, self._target.id)[1]
             accepted = changes.awaiting_publication(connection, self._target)
             try:
                 check_rejections(rejected, accepted, self._context.collection.validation)
@@ -214,7 +223,9 @@ class _Worker:
                 raise
 
 
-def canary_drift(before: NDArray[np.float32], now: NDArray[np.float32]) -> float:
-    """Largest cosine distance between stored and new canary vectors; ``before`` is flattened."""
-    stored = before.reshape(now.shape)
-    return float(np.max(1.0 - np.sum(stored * now, axis=1)))
+def canary_drift(before: Sequence[float], now: Sequence[float]) -> float:
+    """Largest cosine distance between two flattened sets of canary vectors; 2 when their shapes differ."""
+    if len(before) != len(now):
+        return 2.0
+    left, right = (np.asarray(side, dtype=np.float32).reshape(len(CANARY_TEXTS), -1) for side in (before, now))
+    return float(np.max(1.0 - np.sum(left * right, axis=1)))

@@ -13,7 +13,7 @@ from include.indexing.listing import diff_listing
 from include.indexing.read import ObjectReader
 from include.indexing.spec import describe_difference, generation_spec, spec_hash
 from include.quality.gates import check_deletions, check_rejections
-from include.store import changes, collections, documents, generations, objects, quarantine, runs, work_items
+from include.store import changes, collections, generations, objects, quarantine, runs, work_items
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,6 +93,7 @@ class _Planner:
         if diff.read:
             ObjectReader(self._context, self._connection, self._collection, self._run.id, self._checkpoint).read(diff.read)
         quarantine.resolve_vanished(self._connection, self._collection)
+        quarantine.resolve_outdated(self._connection, self._collection)
         return self._compare(target)
 
     def _checkpoint(self) -> None:
@@ -105,25 +106,32 @@ class _Planner:
         wanted = spec_hash(spec)
         existing = generations.generations(self._connection, self._collection)
         for generation in existing:
-            if generation.id == self._run.generation_id and generation.state in ("building", "live"):
+            same = generation.id == self._run.generation_id and generation.spec_hash == wanted
+            if same and generation.state in ("building", "live"):
                 return generation  # a retry of this run goes on with the generation it began
         if self._run.mode != "rebuild":
             for state in ("live", "building"):
                 for generation in existing:
                     if generation.state == state and generation.spec_hash == wanted:
+                        self._drop_abandoned(existing, wanted)
                         return generation
-        documents.retry_rejected(self._connection, self._collection)
         return generations.create_generation(
             self._connection, self._collection, spec=spec, spec_hash=wanted, embedder=self._context.embedder.fingerprint,
             dimension=self._context.embedder.dimension, storage=self._context.collection.embedding.storage,
         )  # fmt: skip
+
+    def _drop_abandoned(self, existing: Sequence[Generation], wanted: str) -> None:
+        """An unfinished build for settings that were taken back: its rows and refusals would only mislead."""
+        for generation in existing:
+            if generation.state == "building" and generation.spec_hash != wanted:
+                generations.drop_generation(self._connection, generation)
 
     def _compare(self, target: Generation) -> tuple[Plan, list[tuple[str, str, str]]]:
         entries = self._entries(target)
         sizes = changes.sizes(self._connection, self._collection, target.id)
         counts = Counter(action for _, action, _ in entries)
         touched = sum(counts[action] for action in ACTIONS if action != "deleted")
-        found, counting = quarantine.count_open(self._connection, self._collection)
+        found, counting = quarantine.count_open(self._connection, self._collection, target.id)
         pending = work_items.enqueue_pending(self._connection, self._collection, target.id, self._run.id)
         accepted = changes.awaiting_publication(self._connection, target)
         stopped = self._stopped(target, entries, sizes.wanted, counting, accepted)
@@ -139,7 +147,7 @@ class _Planner:
         # A new generation lacks everything: say what is new in the source, and why the rest is made again.
         why = f"new generation: {describe_difference(live.spec, target.spec)}"
         against_live = {c.uri: c for c in changes.changes(self._connection, self._collection, live.id)}
-        entries = [_explain(against_live.get(c.uri), c, why) for c in found]
+        entries = [_explain(against_live.get(c.uri), c, why) for c in found if c.action != "deleted"]
         return entries + [(c.uri, c.action, _reason(c)) for c in against_live.values() if c.action == "deleted"]
 
     def _stopped(

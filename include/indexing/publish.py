@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.errors import BadData, Transient
+from include.indexing.embed import index_shard
 from include.quality.gates import check_deletions, check_rejections
 from include.store import changes, chunks, collections, documents, generations, quarantine, runs, work_items
 
@@ -19,7 +21,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CATCH_UPS = 5  # tries to publish while other runs bring changes
 KEEP_RETIRED = 1  # generations kept for going back
+
+
+class _Behind(Transient):
+    """Another run brought changes into the source's tables that are not embedded yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +52,8 @@ def validate_run(context: IndexContext, key: str) -> None:
     """Judge the run: everything embedded, not too much refused, not too much deleted.
 
     :raises BadData: a limit of the collection's ``validation`` is exceeded; nothing was published.
-    :raises Transient: documents are still to be embedded.
     """
+    _catch_up(context, key)
     with context.pool.connection() as connection:
         collection, run, target = _open(context, connection, key)
         try:
@@ -61,7 +68,16 @@ def publish_run(context: IndexContext, key: str) -> Outcome:
     """Make the run's changes visible to queries in one transaction; running it twice changes nothing.
 
     :raises BadData: as :func:`validate_run`, judged again on the state that is published.
+    :raises Transient: the source keeps changing, or another generation went live.
     """
+    for _ in range(CATCH_UPS):
+        _catch_up(context, key)
+        with suppress(_Behind):
+            return _publish_once(context, key)
+    raise Transient("documents are still to be embedded", "the source changes as quickly as they are embedded", "Run again")
+
+
+def _publish_once(context: IndexContext, key: str) -> Outcome:
     started = time.monotonic()
     with context.pool.connection() as connection:
         collection, run, target = _open(context, connection, key)
@@ -90,6 +106,20 @@ def publish_run(context: IndexContext, key: str) -> Outcome:
         return _outcome(connection, collection, key, target, changed)
 
 
+def _catch_up(context: IndexContext, key: str) -> None:
+    """Embed what another run brought into the source's tables since this one was planned.
+
+    Without it a generation that was built meanwhile would go live without documents that the live one already shows.
+    """
+    with context.pool.connection() as connection:
+        collection, run, target = _open(context, connection, key)
+        if target.state not in ("building", "live"):
+            return
+        pending = work_items.enqueue_pending(connection, collection, target.id, run.id)
+    if pending:
+        index_shard(context, key)
+
+
 def _open(context: IndexContext, connection: Connection, key: str) -> tuple[int, Run, Generation]:
     collection = collections.collection_id(connection, context.collection.name)
     run = runs.run_by_key(connection, collection, key)
@@ -99,21 +129,31 @@ def _open(context: IndexContext, connection: Connection, key: str) -> tuple[int,
 
 
 def _check(context: IndexContext, connection: Connection, collection: int, run: Run, target: Generation) -> None:
-    left = work_items.remaining(connection, target.id)
-    if left:
-        raise Transient(
-            f"{left} documents are still to be embedded",
-            "a worker stopped, or the source changed meanwhile",
-            "Run again",
-        )
+    if target.state not in ("building", "live"):
+        _check_replaced(connection, collection, target)
+        return
+    if work_items.enqueue_pending(connection, collection, target.id, run.id):
+        raise _Behind("documents are still to be embedded", "the source changed meanwhile", "Run again")
     limits = context.collection.validation
     sizes = changes.sizes(connection, collection, target.id)
-    check_rejections(quarantine.count_open(connection, collection)[1], changes.awaiting_publication(connection, target), limits)
+    rejected = quarantine.count_open(connection, collection, target.id)[1]
+    check_rejections(rejected, changes.awaiting_publication(connection, target), limits)
     live = generations.live_generation(connection, collection)
     if live is not None:
         removed = [c.uri for c in changes.changes(connection, collection, live.id) if c.action == "deleted"]
         held = changes.sizes(connection, collection, live.id).held
-        check_deletions(len(removed), held, sizes.wanted, limits, allow=run.allow_deletes, examples=removed)
+        # A person allowed what this run's plan showed, not what another run's listing may have missed since.
+        allowed = run.allow_deletes and set(removed) <= runs.deleted_uris(connection, run.id)
+        check_deletions(len(removed), held, sizes.wanted, limits, allow=allowed, examples=removed)
+
+
+def _check_replaced(connection: Connection, collection: int, target: Generation) -> None:
+    """Nothing is lost when another generation took this one's place, provided that it shows the same documents."""
+    live = generations.live_generation(connection, collection)
+    if live is None or changes.changes(connection, collection, live.id):
+        raise Transient(
+            f"generation {target.id} was replaced while this run worked on it", "another run went live", "Run again"
+        )
 
 
 def _publish(connection: Connection, collection: int, target: Generation) -> tuple[bool, int, int]:

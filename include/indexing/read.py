@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from include.indexing.hashing import text_hash, version_hash
 from include.quality.suites import CONTROL_CHARACTERS, document_rules
 from include.quality.validate import validate
-from include.store import documents, objects, quarantine, reports
+from include.sources.source import SourceObject
+from include.store import documents, objects, quarantine, reports, runs
 from include.store.documents import DocumentRow
 from include.store.quarantine import Refusal
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from include.indexing.context import IndexContext
-    from include.sources.source import Document, SourceObject
+    from include.sources.source import Document
     from include.store.pool import Connection
 
 logger = logging.getLogger(__name__)
@@ -37,17 +38,26 @@ class ObjectReader:
     ) -> None:
         self._context, self._connection, self._collection, self._run = context, connection, collection, run
         self._checkpoint = checkpoint
+        self._since = runs.database_time(connection)
         self._buffer: list[Document] = []
         self._characters = 0
         self._finished: list[SourceObject] = []
         self._seen: dict[str, list[str]] = {}  # uris shown by objects with several documents
         self._incomplete: set[str] = set()  # objects of which not every row could be told by its id
         self._changed: set[str] = set()
+        self._several = False
+        self._displaced: set[str] = set()  # unchanged objects that lost a uri to one that comes before
         self._claimed: dict[int, str] = {}  # hash of uri → the object that showed it in this run
 
     def read(self, changed: Sequence[SourceObject]) -> None:
-        """Read all these objects."""
-        self._changed = {obj.uri for obj in changed}
+        """Read these objects, and those whose refused duplicates they may set free or displace."""
+        self._several = objects.count_present(self._connection, self._collection) > 1
+        while changed:
+            self._changed |= {obj.uri for obj in changed}
+            self._read(changed)
+            changed = self._affected()
+
+    def _read(self, changed: Sequence[SourceObject]) -> None:
         self._context.progress.step("read", len(changed))
         for obj in changed:
             for document in self._context.source.read(obj):
@@ -102,22 +112,37 @@ class ObjectReader:
                 continue
             documents.mark_vanished(self._connection, self._collection, obj.uri, seen)
         objects.save_objects(self._connection, self._collection, [(o.uri, o.fingerprint) for o in finished])
-        quarantine.resolve_objects(self._connection, self._collection, self._run, [o.uri for o in finished])
+        quarantine.resolve_objects(self._connection, self._collection, self._since, [o.uri for o in finished])
 
     def _held_elsewhere(self, batch: list[Document]) -> dict[str, str]:
-        """uri → another object that holds it: one this run does not read again, or one read before it in this run.
+        """uri → another object that holds it and comes before: of two rows with one id the first object's counts.
 
-        What a changed object held before this run does not count: a row may move from file to file.
+        What a changed object held before this run does not count: a row may move from file to file. An unchanged object
+        that comes later gives way, and is read again so that its row is refused.
         """
         shared = [d for d in batch if d.uri != d.object_uri]
         owners = documents.owners(self._connection, self._collection, [d.uri for d in shared])
-        held = {uri: owner for uri, owner in owners.items() if owner not in self._changed}
-        if len(self._changed) > 1:
-            for document in shared:
+        held: dict[str, str] = {}
+        for document in shared:
+            owner = owners.get(document.uri, document.object_uri)
+            if owner not in self._changed and owner != document.object_uri:
+                if owner < document.object_uri:
+                    held[document.uri] = owner
+                else:
+                    self._displaced.add(owner)
+            if self._several:
                 first = self._claimed.setdefault(hash(document.uri), document.object_uri)
                 if first != document.object_uri:
                     held[document.uri] = first
         return held
+
+    def _affected(self) -> list[SourceObject]:
+        """Unchanged objects that must be read again because of what this run read elsewhere."""
+        quarantine.resolve_vanished(self._connection, self._collection)
+        waiting = {*self._displaced, *quarantine.orphaned_duplicates(self._connection, self._collection)} - self._changed
+        self._displaced.clear()
+        known = objects.fingerprints(self._connection, self._collection, sorted(waiting))
+        return [SourceObject(uri, fingerprint, 0) for uri, fingerprint in sorted(known.items()) if fingerprint]
 
 
 def _columns(

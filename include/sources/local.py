@@ -138,7 +138,7 @@ def _status(item: os.DirEntry[str]) -> os.stat_result | None:
 
 
 def _entry(uri: str, status: os.stat_result) -> Entry:
-    version = f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
+    version = f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
     return Entry(uri, status.st_size, version, _racy(status.st_mtime_ns, time.time_ns()))
 
 

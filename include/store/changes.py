@@ -11,31 +11,35 @@ if TYPE_CHECKING:
 
 # One row a document that differs; renamed: new uri, content that a vanished document of the generation has.
 _CHANGES = """
-with held as (select document_id, content_hash, version_hash from ragworks.generation_document
+with held as (select document_id, content_hash, version_hash, acl from ragworks.generation_document
               where generation_id = %(g)s and not staged),
 gone as (select d.uri, h.content_hash, row_number() over (partition by h.content_hash order by d.uri) as n
          from held h join ragworks.document d on d.id = h.document_id
          left join ragworks.desired_document w on w.id = d.id where not coalesce(w.wanted, false)),
-wanted as (select d.uri, d.content_hash, d.version_hash, h.content_hash as held_content, h.version_hash as held_version,
+wanted as (select d.uri, d.content_hash, d.version_hash, d.acl, h.document_id is not null as is_held, r.document_id is not null
+                  as is_rejected, h.content_hash as held_content, h.version_hash as held_version, h.acl as held_acl,
                   row_number() over (partition by d.content_hash, h.document_id is null order by d.uri) as n
            from ragworks.desired_document d left join held h on h.document_id = d.id
-           where d.collection_id = %(c)s and d.wanted and d.content_hash is distinct from d.rejected_hash)
-select w.uri, case when r.uri is not null then 'renamed' when w.held_content is null then 'added'
+           left join ragworks.rejection r
+             on r.generation_id = %(g)s and r.document_id = d.id and r.content_hash = d.content_hash
+           where d.collection_id = %(c)s and d.wanted)
+select w.uri, case when r.uri is not null then 'renamed' when not w.is_held then 'added' when w.is_rejected then 'metadata_only'
                    when w.held_content <> w.content_hash then 'changed' else 'metadata_only' end as action, r.uri as old_uri
-from wanted w left join gone r on w.held_content is null and r.content_hash = w.content_hash and r.n = w.n
-where w.held_version is distinct from w.version_hash
+from wanted w left join gone r on not w.is_held and not w.is_rejected and r.content_hash = w.content_hash and r.n = w.n
+where case when w.is_rejected then w.is_held and w.held_acl is distinct from w.acl
+      else w.held_version is distinct from w.version_hash end
 union all
 select uri, 'deleted', null from gone
 order by 1
 """
-
-
 _SIZES = """
 with held as (select document_id, version_hash from ragworks.generation_document where generation_id = %(g)s and not staged),
-wanted as (select id, version_hash, content_hash is not distinct from rejected_hash as rejected
-           from ragworks.desired_document where collection_id = %(c)s and wanted)
-select count(w.id), count(h.document_id),
-       count(w.id) filter (where not w.rejected and h.version_hash is distinct from w.version_hash)
+wanted as (select d.id, d.version_hash, r.document_id is not null as is_rejected from ragworks.desired_document d
+           left join ragworks.rejection r
+             on r.generation_id = %(g)s and r.document_id = d.id and r.content_hash = d.content_hash
+           where d.collection_id = %(c)s and d.wanted)
+select count(w.id), count(h.document_id), count(w.id) filter (where not w.is_rejected),
+       count(w.id) filter (where not w.is_rejected and h.version_hash is distinct from w.version_hash)
 from wanted w full join held h on h.document_id = w.id
 """
 
@@ -51,10 +55,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Documents: wanted by the source, held by the generation, differing and so waiting to be published."""
+    """Documents: wanted by the source, held by the generation, wanted and not refused, of these differing from what is held."""
 
     wanted: int
     held: int
+    accepted: int
     pending: int
 
 
@@ -68,10 +73,10 @@ def changes(connection: Connection, collection: int, generation_id: int | None) 
 def awaiting_publication(connection: Connection, target: Generation) -> int:
     """Documents that publishing this generation would add or change for those who query."""
     counted = sizes(connection, target.collection_id, target.id)
-    return counted.wanted if target.state == "building" else counted.pending
+    return counted.accepted if target.state == "building" else counted.pending
 
 
 def sizes(connection: Connection, collection: int, generation_id: int | None) -> Sizes:
     """The counts that the gates judge."""
     row = connection.execute(_SIZES, {"g": generation_id, "c": collection}).fetchone()
-    return Sizes(*map(int, row)) if row else Sizes(0, 0, 0)
+    return Sizes(*map(int, row)) if row else Sizes(0, 0, 0, 0)

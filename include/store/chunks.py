@@ -49,6 +49,9 @@ def write_documents(connection: Connection, target: Generation, documents: Seque
     """
     connection.execute(sql.SQL("delete from {} where document_id = any(%s)").format(target.target), (list(documents),))
     _copy(connection, target, rows)
+    connection.execute(
+        "delete from ragworks.rejection where generation_id = %s and document_id = any(%s)", (target.id, list(documents))
+    )
     counts = dict.fromkeys(documents, 0)
     for row in rows:
         counts[row.document_id] += 1
@@ -106,17 +109,22 @@ def merge_staged(connection: Connection, live: Generation) -> tuple[int, int]:
     return written, deleted
 
 
-def refresh_metadata(connection: Connection, generation_id: int) -> int:
+def refresh_metadata(connection: Connection, generation_id: int) -> None:
     """Bring metadata and ACL of unchanged contents up to date; no chunk row is written.
 
-    :return: documents updated.
+    The ACL follows the source even where an older content stays live because the new one was refused.
     """
-    return connection.execute(
+    connection.execute(
         "update ragworks.generation_document g set version_hash = d.version_hash, metadata = d.metadata, acl = d.acl"
         " from ragworks.desired_document d where g.generation_id = %s and not g.staged and d.id = g.document_id and d.wanted"
         " and d.content_hash = g.content_hash and d.version_hash <> g.version_hash",
         (generation_id,),
-    ).rowcount
+    )
+    connection.execute(
+        "update ragworks.generation_document g set acl = d.acl from ragworks.desired_document d"
+        " where g.generation_id = %s and not g.staged and d.id = g.document_id and d.wanted and d.acl is distinct from g.acl",
+        (generation_id,),
+    )
 
 
 def remove_unwanted(connection: Connection, target: Generation) -> int:

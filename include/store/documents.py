@@ -84,19 +84,20 @@ def texts(connection: Connection, collection: int, content_hashes: Sequence[UUID
     return {content_hash: str(text) for content_hash, text in rows}
 
 
-def reject_content(connection: Connection, documents: Mapping[int, UUID]) -> None:
-    """Note that the chunks of this content were refused, so that it is not tried again until it changes."""
+def reject_content(connection: Connection, generation_id: int, contents: Mapping[int, UUID]) -> None:
+    """Note by document that a generation refused the chunks of this content: not tried again there until it changes."""
     with connection.cursor() as cursor:
         cursor.executemany(
-            "update ragworks.document set rejected_hash = %s where id = %s and content_hash = %s",
-            [(content_hash, document, content_hash) for document, content_hash in documents.items()],
+            "insert into ragworks.rejection (generation_id, document_id, content_hash) values (%s, %s, %s)"
+            " on conflict (generation_id, document_id) do update set content_hash = excluded.content_hash",
+            [(generation_id, document, content_hash) for document, content_hash in contents.items()],
         )
 
 
 def retry_rejected(connection: Connection, collection: int) -> None:
-    """Let refused contents be tried again: another embedder or chunking may accept them."""
+    """Let refused contents be tried again."""
     connection.execute(
-        "update ragworks.document set rejected_hash = null where collection_id = %s and rejected_hash is not null",
+        "delete from ragworks.rejection r using ragworks.generation g where g.id = r.generation_id and g.collection_id = %s",
         (collection,),
     )
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from include.store.pool import Connection
 
+INDEX_LOCK = 0x5249  # advisory lock class; the second key is the generation's id
 MAX_DIMENSION = {"halfvec": 4000, "vector": 2000}  # of an HNSW index, https://github.com/pgvector/pgvector#hnsw
 
 _COLUMNS = sql.SQL(
@@ -66,10 +67,15 @@ def generations(connection: Connection, collection: int) -> list[Generation]:
         return cursor.execute(query, (collection,)).fetchall()
 
 
-def generation(connection: Connection, generation_id: int) -> Generation:
-    """One generation by its id."""
+def generation(connection: Connection, generation_id: int, *, lock: bool = False) -> Generation:
+    """One generation by its id.
+
+    :param lock: keep its state as it is until the transaction ends.
+    """
     with connection.cursor(row_factory=class_row(Generation)) as cursor:
-        query = sql.SQL("select {} from ragworks.generation where id = %s").format(_COLUMNS)
+        query = sql.SQL("select {} from ragworks.generation where id = %s{}").format(
+            _COLUMNS, sql.SQL(" for share" if lock else "")
+        )
         row = cursor.execute(query, (generation_id,)).fetchone()
     if row is None:
         raise BadData(f"generation {generation_id} does not exist", "it was dropped", "Run the index again")
@@ -123,11 +129,12 @@ def create_generation(
 
 def save_canary(connection: Connection, generation_id: int, canary: list[float]) -> None:
     """Keep the embeddings of the canary strings with the generation."""
-    connection.execute("update ragworks.generation set canary = %s where id = %s", (canary, generation_id))
+    connection.execute("update ragworks.generation set canary = %s where id = %s and canary is null", (canary, generation_id))
 
 
 def build_index(connection: Connection, built: Generation, *, m: int, ef_construction: int) -> None:
-    """Build HNSW over the loaded chunks (after the bulk load: several times quicker than row by row)."""
+    """Build HNSW over the loaded chunks (after the bulk load: several times quicker than row by row), once."""
+    connection.execute("select pg_advisory_xact_lock(%s, %s)", (INDEX_LOCK, built.id))
     exists = connection.execute("select to_regclass(%s)", (f"ragworks.chunks_{built.id}_hnsw",)).fetchone()
     if exists != (None,):
         return

@@ -32,10 +32,14 @@ def save_objects(connection: Connection, collection: int, objects: Sequence[tupl
 
 
 def announce_objects(connection: Connection, collection: int, uris: Sequence[str]) -> None:
-    """Make rows for objects that are about to be read: an empty fingerprint matches no listing."""
+    """Make rows for objects that are about to be read: an empty fingerprint matches no listing.
+
+    Also for known ones: a reading that stops half-way must be done again, even if the file has its old stamp by then.
+    """
     connection.execute(
         "insert into ragworks.source_object (collection_id, uri, fingerprint)"
-        " select %s, uri, '' from unnest(%s::text[]) as new (uri) on conflict (collection_id, uri) do nothing",
+        " select %s, uri, '' from unnest(%s::text[]) as new (uri) on conflict (collection_id, uri) do update"
+        " set fingerprint = ''",
         (collection, list(uris)),
     )
 
@@ -57,3 +61,20 @@ def forget_fingerprints(connection: Connection, collection: int, uris: Sequence[
         "update ragworks.source_object set fingerprint = '' where collection_id = %s and (%s::text[] is null or uri = any(%s))",
         (collection, uris, uris),
     ).rowcount
+
+
+def fingerprints(connection: Connection, collection: int, uris: Sequence[str]) -> dict[str, str]:
+    """The stored fingerprints of these objects, where they are listed."""
+    rows = connection.execute(
+        "select uri, fingerprint from ragworks.source_object where collection_id = %s and uri = any(%s) and state = 'present'",
+        (collection, list(uris)),
+    )
+    return {str(uri): str(fingerprint) for uri, fingerprint in rows}
+
+
+def count_present(connection: Connection, collection: int) -> int:
+    """Objects that the last listings showed."""
+    row = connection.execute(
+        "select count(*) from ragworks.source_object where collection_id = %s and state = 'present'", (collection,)
+    ).fetchone()
+    return int(row[0]) if row else 0

@@ -10,14 +10,13 @@ from psycopg.rows import class_row
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
-    from uuid import UUID
 
     from include.store.pool import Connection
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One refused row; ``locator`` tells rows of one uri apart ("line 17")."""
+    """One refused row; ``locator`` tells rows of one uri apart ("line 17"), chunks are refused by a generation."""
 
     object_uri: str
     uri: str
@@ -25,7 +24,7 @@ class Refusal:
     stage: str
     expectation: str
     detail: str
-    content_hash: UUID | None = None
+    generation_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +53,10 @@ def save_refusals(connection: Connection, collection: int, run_id: int, refusals
     with connection.cursor() as cursor:
         cursor.executemany(
             "insert into ragworks.quarantine (collection_id, object_uri, uri, locator, stage, expectation, detail,"
-            " content_hash, first_run, last_run) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
-            " on conflict (collection_id, object_uri, uri, locator) where resolved_at is null do update set"
-            " stage = excluded.stage, expectation = excluded.expectation, detail = excluded.detail,"
-            " content_hash = excluded.content_hash, attempts = quarantine.attempts + 1, last_run = excluded.last_run,"
+            " generation_id, first_run, last_run) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+            " on conflict (collection_id, object_uri, uri, locator, coalesce(generation_id, 0)) where resolved_at is null"
+            " do update set stage = excluded.stage, expectation = excluded.expectation, detail = excluded.detail,"
+            " attempts = quarantine.attempts + 1, last_run = excluded.last_run,"
             " last_seen = now()",
             [
                 (
@@ -68,7 +67,7 @@ def save_refusals(connection: Connection, collection: int, run_id: int, refusals
                     r.stage,
                     r.expectation,
                     r.detail,
-                    r.content_hash,
+                    r.generation_id,
                     run_id,
                     run_id,
                 )
@@ -77,33 +76,68 @@ def save_refusals(connection: Connection, collection: int, run_id: int, refusals
         )
 
 
-def resolve_objects(connection: Connection, collection: int, run_id: int, object_uris: Sequence[str]) -> None:
-    """Close the rows of completely read objects that did not fail again in this run."""
+def resolve_objects(connection: Connection, collection: int, since: datetime, object_uris: Sequence[str]) -> None:
+    """Close the rows of completely read objects that did not fail again.
+
+    A row that was acknowledged passes that on to one of the same object and expectation that failed now: a line inserted
+    above it gives a bad row another locator, and does not make it a new one.
+
+    :param since: when this reading began; rows that failed in it are younger.
+    """
     connection.execute(
-        "update ragworks.quarantine q set resolved_at = now() where collection_id = %s and object_uri = any(%s)"
-        " and resolved_at is null and last_run <> %s and (stage = 'document' or not exists (select from ragworks.document d"
-        "  where d.collection_id = q.collection_id and d.uri = q.uri and d.content_hash = q.content_hash))",
-        (collection, list(object_uris), run_id),
+        "with gone as (update ragworks.quarantine set resolved_at = now() where collection_id = %(c)s and stage = 'document'"
+        "  and object_uri = any(%(objects)s) and resolved_at is null and last_seen < %(since)s"
+        "  returning object_uri, expectation, acknowledged_at),"
+        " credit as (select object_uri, expectation, count(*) as n from gone where acknowledged_at is not null group by 1, 2),"
+        " fresh as (select id, object_uri, expectation,"
+        "  row_number() over (partition by object_uri, expectation order by id) as n from ragworks.quarantine"
+        "  where collection_id = %(c)s and object_uri = any(%(objects)s) and resolved_at is null"
+        "  and acknowledged_at is null and last_seen >= %(since)s)"
+        " update ragworks.quarantine q set acknowledged_at = now() from fresh join credit using (object_uri, expectation)"
+        " where q.id = fresh.id and fresh.n <= credit.n",
+        {"c": collection, "objects": list(object_uris), "since": since},
     )
 
 
-def resolve_documents(connection: Connection, collection: int, uris: Sequence[str]) -> None:
-    """Close the chunk rows of documents whose chunks passed."""
+def resolve_documents(connection: Connection, generation_id: int, uris: Sequence[str]) -> None:
+    """Close a generation's rows of documents whose chunks passed."""
     connection.execute(
-        "update ragworks.quarantine set resolved_at = now() where collection_id = %s and stage = 'chunk' and uri = any(%s)"
-        " and resolved_at is null",
-        (collection, list(uris)),
+        "update ragworks.quarantine set resolved_at = now() where generation_id = %s and uri = any(%s) and resolved_at is null",
+        (generation_id, list(uris)),
+    )
+
+
+def resolve_outdated(connection: Connection, collection: int) -> None:
+    """Close the rows of refused chunks whose document has another content by now, or left, or is to be tried again."""
+    connection.execute(
+        "update ragworks.quarantine q set resolved_at = now()"
+        " where collection_id = %s and stage = 'chunk' and resolved_at is null and not exists"
+        " (select from ragworks.rejection r join ragworks.desired_document d on d.id = r.document_id and d.wanted"
+        "  and d.content_hash = r.content_hash where r.generation_id = q.generation_id and d.uri = q.uri)",
+        (collection,),
     )
 
 
 def resolve_vanished(connection: Connection, collection: int) -> None:
-    """Close the rows of objects that left the source."""
+    """Close the rows of objects that left the source, and have those read again should they return."""
     connection.execute(
-        "update ragworks.quarantine q set resolved_at = now() where collection_id = %s and resolved_at is null and not exists"
-        " (select from ragworks.source_object o where o.collection_id = q.collection_id and o.uri = q.object_uri"
-        "  and o.state = 'present')",
-        (collection,),
+        "with gone as (update ragworks.quarantine q set resolved_at = now() from ragworks.source_object o"
+        "  where q.collection_id = %(c)s and q.resolved_at is null and o.collection_id = %(c)s and o.uri = q.object_uri"
+        "  and o.state = 'vanished' returning o.uri)"
+        " update ragworks.source_object o set fingerprint = '' from gone where o.collection_id = %(c)s and o.uri = gone.uri",
+        {"c": collection},
     )
+
+
+def orphaned_duplicates(connection: Connection, collection: int) -> list[str]:
+    """Objects that hold a row refused as a duplicate whose uri no other object holds any more: they must be read again."""
+    rows = connection.execute(
+        "select distinct q.object_uri from ragworks.quarantine q where q.collection_id = %(c)s and q.resolved_at is null"
+        " and q.expectation = 'uri_unique' and not exists (select from ragworks.desired_document d"
+        "  where d.collection_id = %(c)s and d.uri = q.uri and d.wanted)",
+        {"c": collection},
+    )
+    return [str(row[0]) for row in rows]
 
 
 def acknowledge(connection: Connection, collection: int) -> None:
@@ -130,12 +164,12 @@ def open_objects(connection: Connection, collection: int) -> list[str]:
     return [str(row[0]) for row in rows]
 
 
-def count_open(connection: Connection, collection: int) -> tuple[int, int]:
-    """(open rows, open rows that count against the next publication)."""
+def count_open(connection: Connection, collection: int, generation_id: int | None = None) -> tuple[int, int]:
+    """(open rows, those of them that count against publishing this generation)."""
     row = connection.execute(
-        "select count(*), count(*) filter (where acknowledged_at is null) from ragworks.quarantine"
-        " where collection_id = %s and resolved_at is null",
-        (collection,),
+        "select count(*), count(*) filter (where acknowledged_at is null and (generation_id is null or generation_id = %s))"
+        " from ragworks.quarantine where collection_id = %s and resolved_at is null",
+        (generation_id, collection),
     ).fetchone()
     return (int(row[0]), int(row[1])) if row else (0, 0)
 

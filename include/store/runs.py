@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
@@ -54,6 +54,12 @@ _SELECT = (
     "select id, collection_id, key, mode, allow_deletes, state, generation_id, plan, embedded, reused, written, deleted,"
     " seconds, error, started_at, finished_at from ragworks.run"
 )
+
+
+def database_time(connection: Connection) -> datetime:
+    """The database's clock at the start of the transaction."""
+    row = connection.execute("select now()").fetchone()
+    return cast("datetime", row[0] if row else None)
 
 
 def start_run(connection: Connection, collection: int, key: str, *, mode: str, allow_deletes: bool) -> Run:
@@ -129,6 +135,12 @@ def run_documents(connection: Connection, run_id: int) -> list[RunDocument]:
             "select uri, action, reason, chunks, embedded from ragworks.run_document where run_id = %s order by uri",
             (run_id,),
         ).fetchall()
+
+
+def deleted_uris(connection: Connection, run_id: int) -> set[str]:
+    """The documents that the plan of a run deletes."""
+    rows = connection.execute("select uri from ragworks.run_document where run_id = %s and action = 'deleted'", (run_id,))
+    return {str(row[0]) for row in rows}
 
 
 def add_counts(

@@ -68,7 +68,8 @@ def enqueue_pending(connection: Connection, collection: int, generation_id: int,
         "insert into ragworks.work_item (generation_id, document_id, content_hash, characters, run_id)"
         " select %(g)s, d.id, d.content_hash, length(t.text), %(run)s from ragworks.desired_document d"
         " join ragworks.document_text t on t.collection_id = d.collection_id and t.content_hash = d.content_hash"
-        " where d.collection_id = %(c)s and d.wanted and d.content_hash is distinct from d.rejected_hash"
+        " where d.collection_id = %(c)s and d.wanted and not exists (select from ragworks.rejection r"
+        "  where r.generation_id = %(g)s and r.document_id = d.id and r.content_hash = d.content_hash)"
         " and not exists (select from ragworks.generation_document g where g.generation_id = %(g)s"
         "  and g.document_id = d.id and g.content_hash = d.content_hash)"
         " on conflict (generation_id, document_id) do nothing",

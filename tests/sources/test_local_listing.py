@@ -225,7 +225,7 @@ def test_fingerprint_is_stable_until_the_file_changes(tmp_path: Path, opened: Op
     assert first == second
     assert first.size == 4
     status = path.stat()
-    assert first.fingerprint == f"4-{status.st_mtime_ns}-{status.st_ctime_ns}|markdown:1"
+    assert first.fingerprint == f"4-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}|markdown:1"
     time.sleep(0.02)  # past a tick of the file system's clock
     write(path, "TEXT")  # same size, same mtime: ctime tells
     (third,) = source.listing()

@@ -67,13 +67,11 @@ create table ragworks.document (
     metadata      jsonb not null,
     acl           text[],
     state         text not null default 'present' check (state in ('present', 'vanished', 'deleted')),
-    rejected_hash uuid,
     updated_at    timestamptz not null default now(),
     unique (collection_id, uri)
 );
 create index document_by_object on ragworks.document (collection_id, object_uri);
 comment on column ragworks.document.version_hash is 'content, metadata and ACL together';
-comment on column ragworks.document.rejected_hash is 'content whose chunks were refused: not tried again until it changes';
 
 create table ragworks.document_text (
     collection_id int not null references ragworks.collection on delete cascade,
@@ -96,6 +94,14 @@ create table ragworks.generation_document (
 );
 create index generation_document_by_document on ragworks.generation_document (document_id);
 create index generation_document_metadata on ragworks.generation_document using gin (metadata jsonb_path_ops);
+
+-- Content whose chunks a generation refused: not tried again there until it changes.
+create table ragworks.rejection (
+    generation_id bigint not null references ragworks.generation on delete cascade,
+    document_id   bigint not null references ragworks.document on delete cascade,
+    content_hash  uuid not null,
+    primary key (generation_id, document_id)
+);
 
 create sequence ragworks.worker_id as int cycle;
 
@@ -131,7 +137,7 @@ create table ragworks.quarantine (
     stage           text not null check (stage in ('document', 'chunk')),
     expectation     text not null,
     detail          text not null,
-    content_hash    uuid,
+    generation_id   bigint references ragworks.generation on delete cascade,
     attempts        int not null default 1,
     first_run       bigint not null references ragworks.run on delete cascade,
     last_run        bigint not null references ragworks.run on delete cascade,
@@ -140,7 +146,9 @@ create table ragworks.quarantine (
     acknowledged_at timestamptz,
     resolved_at     timestamptz
 );
-create unique index quarantine_open on ragworks.quarantine (collection_id, object_uri, uri, locator) where resolved_at is null;
+create unique index quarantine_open on ragworks.quarantine
+    (collection_id, object_uri, uri, locator, coalesce(generation_id, 0)) where resolved_at is null;
+comment on column ragworks.quarantine.generation_id is 'of a refused chunk: another generation may accept the document';
 comment on column ragworks.quarantine.acknowledged_at is 'a run was published without this row: it no longer counts against max_rejected';
 
 create table ragworks.validation_report (
