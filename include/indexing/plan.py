@@ -109,15 +109,17 @@ class _Planner:
             same = generation.id == self._run.generation_id and generation.spec_hash == wanted
             if same and generation.state in ("building", "live"):
                 return generation  # a retry of this run goes on with the generation it began
-        if self._run.mode != "rebuild":
-            for state in ("live", "building"):
-                for generation in existing:
-                    if generation.state == state and generation.spec_hash == wanted:
-                        self._drop_abandoned(existing, wanted)
-                        return generation
+        rebuild = self._run.mode == "rebuild"
+        for state in ("building",) if rebuild else ("live", "building"):
+            for generation in existing:
+                usable = generation.metrics.get("rebuild") or not rebuild  # a rebuild goes on with a rebuild only
+                if generation.state == state and generation.spec_hash == wanted and usable:
+                    self._drop_abandoned(existing, wanted)
+                    return generation
         return generations.create_generation(
             self._connection, self._collection, spec=spec, spec_hash=wanted, embedder=self._context.embedder.fingerprint,
             dimension=self._context.embedder.dimension, storage=self._context.collection.embedding.storage,
+            rebuild=rebuild,
         )  # fmt: skip
 
     def _drop_abandoned(self, existing: Sequence[Generation], wanted: str) -> None:

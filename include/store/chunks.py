@@ -84,8 +84,8 @@ def known_embeddings(
 def merge_staged(connection: Connection, live: Generation) -> tuple[int, int]:
     """Replace the chunks of every staged document, leaving rows that stay the same untouched.
 
-    Rows match by (document, text, occurrence): a chunk that only moved is updated in place, which touches no index,
-    so an insertion at the top of a document re-inserts nothing into HNSW.
+    Rows match by (document, text, occurrence). A chunk that only moved is updated in place, which touches no index while
+    its page has room: an insertion at the top of a document re-inserts next to nothing into HNSW.
 
     :return: (rows written, rows deleted).
     """

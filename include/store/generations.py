@@ -9,7 +9,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from include.errors import BadConfiguration, BadData
+from include.errors import BadConfiguration, Transient
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -78,7 +78,7 @@ def generation(connection: Connection, generation_id: int, *, lock: bool = False
         )
         row = cursor.execute(query, (generation_id,)).fetchone()
     if row is None:
-        raise BadData(f"generation {generation_id} does not exist", "it was dropped", "Run the index again")
+        raise Transient(f"generation {generation_id} does not exist", "another run dropped it", "Run again")
     return row
 
 
@@ -96,8 +96,12 @@ def create_generation(
     embedder: str,
     dimension: int,
     storage: str,
+    rebuild: bool,
 ) -> Generation:
-    """A new generation in state building, with its empty chunk tables; it replaces an unfinished one."""
+    """A new generation in state building, with its empty chunk tables; it replaces an unfinished one.
+
+    :param rebuild: it reuses no vectors of others; kept in its metrics, so that a rebuild that was killed can go on.
+    """
     if dimension > MAX_DIMENSION[storage]:
         raise BadConfiguration(
             f"the model gives {dimension} dimensions",
@@ -108,9 +112,9 @@ def create_generation(
         if unfinished.state == "building":
             drop_generation(connection, unfinished)
     row = connection.execute(
-        "insert into ragworks.generation (collection_id, spec, spec_hash, embedder, dimension, storage)"
-        " values (%s, %s, %s, %s, %s, %s) returning id",
-        (collection, Jsonb(spec), spec_hash, embedder, dimension, storage),
+        "insert into ragworks.generation (collection_id, spec, spec_hash, embedder, dimension, storage, metrics)"
+        " values (%s, %s, %s, %s, %s, %s, %s) returning id",
+        (collection, Jsonb(spec), spec_hash, embedder, dimension, storage, Jsonb({"rebuild": rebuild})),
     ).fetchone()
     made = generation(connection, row[0] if row else 0)
     vector = sql.SQL("{}({})").format(sql.SQL("halfvec" if storage == "halfvec" else "vector"), sql.Literal(dimension))

@@ -57,7 +57,7 @@ def _read(path: Path) -> Collection | BadConfiguration:
         return error
     except Exception as error:  # whatever else it is: see the module's docstring
         why = " ".join(f"{type(error).__name__}: {error}".split())
-        return BadConfiguration(str(path), why, "docs/collections.md lists every key")
+        return BadConfiguration(str(path), why, "See docs/collections.md for every key")
     return collection
 
 

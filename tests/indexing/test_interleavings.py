@@ -272,3 +272,12 @@ def test_a_resumed_build_counts_its_deletions_once(
         (documents / f"{number}.md").unlink()
     assert index(settings, "handbook", embedder=HashEmbedder())["plan"]["deleted"] == 3
     assert len(_live(settings)) == 7
+
+
+def test_a_killed_rebuild_goes_on(context: IndexContext, settings: Settings, documents: Path) -> None:
+    plan_run(context, "killed", mode="rebuild")
+    index_shard(context, "killed")
+    embedder = HashEmbedder()
+    again = index(settings, "handbook", embedder=embedder, mode="rebuild")
+    assert (again["chunks"]["embedded"], again["chunks"]["total"], embedder.texts) == (0, 10, [])
+    assert query(settings, "select count(*) from ragworks.generation where state = 'building'") == [(0,)]
