@@ -94,11 +94,15 @@ def log_file(home: Path, name: str) -> Path:
     return home / "logs" / f"{name}.log"
 
 
+# An exception's line, a logged error, or a command line's complaint: its help may be written after it.
+_SEVERE = re.compile(r"[\w.]*(Error|Exception|Exit)\b|.*\b(ERROR|CRITICAL)\b|.*\berror: ")
+
+
 def last_line(log: Path) -> str:
     """The line of a log that says best why its process ended."""
     text = log.read_text(errors="replace")[-20_000:] if log.exists() else ""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in text.splitlines() if line.strip()]
-    severe = [line for line in lines if re.match(r"^[\w.]*(Error|Exception|Exit)\b.*|.*\b(ERROR|CRITICAL)\b", line)]
+    severe = [line for line in lines if _SEVERE.match(line)]
     return (severe or lines or ["no output"])[-1][:500]
 
 

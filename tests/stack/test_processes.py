@@ -82,4 +82,8 @@ def test_the_line_that_says_why(tmp_path: Path) -> None:
     assert processes.last_line(log) == "ValueError: the reason"
     log.write_text("only this\n\n")
     assert processes.last_line(log) == "only this"
+    log.write_text(
+        "airflow triggerer command error: argument --capacity: invalid int value: 'many'\nusage: …\n  -v  more verbose\n"
+    )
+    assert processes.last_line(log).endswith("'many'")
     assert processes.last_line(tmp_path / "absent") == "no output"
