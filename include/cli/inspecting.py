@@ -151,12 +151,6 @@ def export(args: argparse.Namespace, settings: Settings, _: Output) -> None:
     from include.store.pool import open_pool
 
     with open_pool(settings) as pool, pool.connection() as connection:
-        live = generations.live_generation(connection, collections.collection_id(connection, args.name))
-        if live is None:
-            raise BadData(
-                f"collection {args.name!r} has no live index",
-                "no run has been published",
-                f"Run: ragworks index {args.name}",
-            )
+        live = generations.require_live(connection, collections.collection_id(connection, args.name), args.name)
         for row in chunks.export_chunks(connection, live, vectors=args.vectors):
             sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")

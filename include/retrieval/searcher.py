@@ -9,7 +9,7 @@ import psycopg
 
 from include.config import Embedding
 from include.embedding.embedder import open_embedder
-from include.errors import BadConfiguration, BadData
+from include.errors import BadConfiguration
 from include.store import collections, generations, search
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from include.config import Settings
     from include.embedding.embedder import Embedder
     from include.store.generations import Generation
-    from include.store.pool import Connection, Pool
+    from include.store.pool import Pool
     from include.store.search import Hit
 
 
@@ -64,7 +64,7 @@ class Searcher:
     def _embed(self, query: str) -> tuple[Generation, NDArray[np.float32]]:
         """The live generation, and the query's vector by its model."""
         with self._pool.connection() as connection:
-            live = self._live(connection)
+            live = generations.require_live(connection, collections.collection_id(connection, self._name), self._name)
         embedder = self._embedder or _embedder_of(live, self._settings)
         return live, embedder.embed_query(query)
 
@@ -82,16 +82,6 @@ class Searcher:
             "mode": "dense",
             "embedder": {"model": live.spec["embedding"]["model"], "fingerprint": live.embedder},
         }
-
-    def _live(self, connection: Connection) -> Generation:
-        live = generations.live_generation(connection, collections.collection_id(connection, self._name))
-        if live is None:
-            raise BadData(
-                f"collection {self._name!r} has no live index",
-                "no run has been published",
-                f"Run: ragworks index {self._name}",
-            )
-        return live
 
 
 def _embedder_of(live: Generation, settings: Settings) -> Embedder:

@@ -9,7 +9,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from include.errors import BadConfiguration, Transient
+from include.errors import BadConfiguration, BadData, Transient
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -85,6 +85,17 @@ def generation(connection: Connection, generation_id: int, *, lock: bool = False
 def live_generation(connection: Connection, collection: int) -> Generation | None:
     """The generation that answers queries."""
     return next((g for g in generations(connection, collection) if g.state == "live"), None)
+
+
+def require_live(connection: Connection, collection: int, name: str) -> Generation:
+    """The generation that answers queries.
+
+    :raises BadData: no run of the collection has been published.
+    """
+    live = live_generation(connection, collection)
+    if live is None:
+        raise BadData(f"collection {name!r} has no live index", "no run has been published", f"Run: ragworks index {name}")
+    return live
 
 
 def create_generation(
