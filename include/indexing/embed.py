@@ -214,9 +214,9 @@ class _Worker:
         """Do not go on embedding what the gate will stop anyway."""
         with self._context.pool.connection() as connection:
             rejected = quarantine.count_open(connection, self._collection, self._target.id)[1]
-            accepted = changes.awaiting_publication(connection, self._target)
+            sizes = changes.sizes(connection, self._collection, self._target.id)
             try:
-                check_rejections(rejected, accepted, self._context.collection.validation)
+                check_rejections(rejected, sizes.awaiting_publication(self._target), self._context.collection.validation)
             except BadData as error:
                 runs.finish_run(connection, self._run.id, "failed", str(error))
                 connection.commit()

@@ -135,8 +135,7 @@ class _Planner:
         touched = sum(counts[action] for action in ACTIONS if action != "deleted")
         found, counting = quarantine.count_open(self._connection, self._collection, target.id)
         pending = work_items.enqueue_pending(self._connection, self._collection, target.id, self._run.id)
-        accepted = changes.awaiting_publication(self._connection, target)
-        stopped = self._stopped(target, entries, sizes.wanted, counting, accepted)
+        stopped = self._stopped(target, entries, sizes.wanted, counting, sizes.awaiting_publication(target))
         entries += [(r.uri, "quarantined", r.detail) for r in quarantine.rows_of_run(self._connection, self._run.id)]
         listed = {action: counts[action] for action in ACTIONS} | {"unchanged": sizes.wanted - touched}
         return Plan(self._run.id, target.id, listed, pending, found, stopped), entries

@@ -137,7 +137,7 @@ def _check(context: IndexContext, connection: Connection, collection: int, run: 
     limits = context.collection.validation
     sizes = changes.sizes(connection, collection, target.id)
     rejected = quarantine.count_open(connection, collection, target.id)[1]
-    check_rejections(rejected, changes.awaiting_publication(connection, target), limits)
+    check_rejections(rejected, sizes.awaiting_publication(target), limits)
     live = generations.live_generation(connection, collection)
     if live is not None:
         removed = [c.uri for c in changes.changes(connection, collection, live.id) if c.action == "deleted"]

@@ -62,18 +62,16 @@ class Sizes:
     accepted: int
     pending: int
 
+    def awaiting_publication(self, target: Generation) -> int:
+        """Documents that publishing ``target``, of which these are the sizes, adds or changes for those who query."""
+        return self.accepted if target.state == "building" else self.pending
+
 
 def changes(connection: Connection, collection: int, generation_id: int | None) -> list[Change]:
     """Every document that differs, by uri; without a generation every wanted document is an addition."""
     rows = connection.execute(_CHANGES, {"g": generation_id, "c": collection}).fetchall()
     moved_from = {old for _, action, old in rows if action == "renamed"}
     return [Change(uri, action, old) for uri, action, old in rows if not (action == "deleted" and uri in moved_from)]
-
-
-def awaiting_publication(connection: Connection, target: Generation) -> int:
-    """Documents that publishing this generation would add or change for those who query."""
-    counted = sizes(connection, target.collection_id, target.id)
-    return counted.accepted if target.state == "building" else counted.pending
 
 
 def sizes(connection: Connection, collection: int, generation_id: int | None) -> Sizes:
