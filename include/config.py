@@ -79,6 +79,37 @@ class JsonlSource(_Section):
     conn_id: str | None = None
 
 
+class SqlSource(_Section):
+    """The rows of a query, one document each.
+
+    :param query: any SELECT; its columns are named below.
+    :param id: column with the document's uri, unique.
+    :param updated_at: column that changes whenever the row does.
+    :param text: columns whose values are joined by blank lines.
+    :param title: column that is indexed before the text.
+    :param metadata: columns kept with the document.
+    :param acl: column with the principals who may read it, as a list or JSON list; without it rows are public.
+    :param url: SQLAlchemy URL without secrets; a connection is better.
+    """
+
+    type: Literal["sql"]
+    query: str = Field(min_length=1)
+    id: str = "id"
+    updated_at: str = "updated_at"
+    text: tuple[str, ...] = Field(default=("text",), min_length=1, strict=False)
+    title: str | None = None
+    metadata: tuple[str, ...] = Field(default=(), strict=False)
+    acl: str | None = None
+    url: str | None = None
+    conn_id: str | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> SqlSource:
+        if (self.url is None) == (self.conn_id is None):
+            raise ValueError("give exactly one of url and conn_id")
+        return self
+
+
 class Chunking(_Section):
     """How documents are cut.
 
@@ -106,6 +137,7 @@ class Embedding(_Section):
     :param backend: ``torch`` runs it here; ``openai`` calls ``base_url`` + ``/embeddings``.
     :param storage: ``halfvec`` takes half the space at the same recall (docs/decisions/0003).
     :param tokenizer: model whose tokenizer counts tokens for an ``openai`` backend.
+    :param price_per_million_tokens: what the endpoint costs, in your currency; plans then show the cost.
     """
 
     model: str = Field(default="all-MiniLM-L6-v2", min_length=1)
@@ -113,6 +145,7 @@ class Embedding(_Section):
     storage: Literal["halfvec", "vector"] = "halfvec"
     base_url: str | None = None
     tokenizer: str = "all-MiniLM-L6-v2"
+    price_per_million_tokens: float | None = Field(default=None, ge=0)
 
 
 class Index(_Section):
@@ -143,11 +176,50 @@ class Validation(_Section):
     required_metadata: tuple[str, ...] = Field(default=(), strict=False)
 
 
-class AssetSchedule(_Section):
-    """Run when one of these Airflow assets is updated, and by ``cron`` as well if it is set."""
+class Generations(_Section):
+    """How a new generation takes over, and how long the ones before are kept.
 
-    assets: tuple[str, ...] = Field(min_length=1, strict=False)
+    :param keep: retired generations that `rollback` can go back to.
+    :param max_quality_loss: a new generation whose nDCG@10 is lower by more than this, and surely lower, stays out.
+    """
+
+    keep: int = Field(default=1, ge=0, le=20)
+    max_quality_loss: float = Field(default=0.02, ge=0, le=1)
+
+
+class NearDuplicates(_Section):
+    """Copies that differ in little.
+
+    :param threshold: estimated Jaccard similarity of two documents from which they count as copies; null: not looked for.
+    """
+
+    threshold: float | None = Field(default=0.8, ge=0.5, le=1)
+
+
+class Privacy(_Section):
+    """What is taken out of documents before they are stored.
+
+    :param scrub: kinds of personal data, replaced by <KIND>; docs/privacy.md lists them.
+    """
+
+    scrub: tuple[str, ...] = Field(default=(), strict=False)
+
+
+class AssetSchedule(_Section):
+    """Run when one of these Airflow assets is updated, by ``cron``, and when the source is seen to change.
+
+    :param watch: seconds between two looks at the source.
+    """
+
+    assets: tuple[str, ...] = Field(default=(), strict=False)
     cron: str | None = None
+    watch: float | None = Field(default=None, ge=1, le=86_400)
+
+    @model_validator(mode="after")
+    def _something(self) -> AssetSchedule:
+        if not self.assets and self.watch is None:
+            raise ValueError("name at least one asset, or set watch to a number of seconds")
+        return self
 
 
 class Collection(_Section):
@@ -156,11 +228,14 @@ class Collection(_Section):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")
     description: str = ""
     schedule: str | AssetSchedule | None = None
-    source: Annotated[FilesSource | JsonlSource, Field(discriminator="type")]
+    source: Annotated[FilesSource | JsonlSource | SqlSource, Field(discriminator="type")]
     chunking: Chunking = Chunking()
     embedding: Embedding = Embedding()
     index: Index = Index()
     validation: Validation = Validation()
+    generations: Generations = Generations()
+    near_duplicates: NearDuplicates = NearDuplicates()
+    privacy: Privacy = Privacy()
 
     @field_validator("schedule")
     @classmethod
@@ -231,7 +306,8 @@ def _declared_name(path: Path) -> str | None:
 
 _SECTIONS: dict[str, type[BaseModel]] = {
     "": Collection, "chunking": Chunking, "embedding": Embedding, "index": Index, "validation": Validation,
-    "files": FilesSource, "jsonl": JsonlSource, "AssetSchedule": AssetSchedule,
+    "generations": Generations, "near_duplicates": NearDuplicates, "privacy": Privacy,
+    "files": FilesSource, "jsonl": JsonlSource, "sql": SqlSource, "AssetSchedule": AssetSchedule,
 }  # fmt: skip
 
 

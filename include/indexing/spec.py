@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 
 _IN_FINGERPRINT = {"model", "backend", "base_url"}  # for people and for queries; the fingerprint says what they mean
+_NOT_IN_VECTORS = {"price_per_million_tokens"}  # settings that change no row
 
 
 def generation_spec(collection: Collection, embedder: Embedder) -> dict[str, Any]:
     """Everything that a chunk row of this collection depends on, besides its document."""
     return {
         "chunking": {**collection.chunking.model_dump(), "version": CHUNKER_VERSION},
-        "embedding": {**collection.embedding.model_dump(), "fingerprint": embedder.fingerprint},
+        "embedding": {**collection.embedding.model_dump(exclude=_NOT_IN_VECTORS), "fingerprint": embedder.fingerprint},
         "index": collection.index.model_dump(),
     }
 
