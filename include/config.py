@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,26 +58,49 @@ def _absolute(path: str) -> Path:
     return PROJECT_ROOT / Path(path).expanduser()
 
 
+def connection_variable(conn_id: str) -> str | None:
+    """The variable in which Airflow too looks for a connection first, a URI or JSON: the command line has no other place."""
+    return os.environ.get(f"AIRFLOW_CONN_{conn_id.upper()}") or None
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class FilesSource(_Section):
+class _Paths(_Section):
+    """What places that hold files have in common."""
+
+    path: str = Field(min_length=1)
+    glob: str
+    conn_id: str | None = None
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Where the documents are, for people: without credentials."""
+        return re.sub(r"//[^/]*@", "//…@", self.path), self.glob
+
+    @property
+    def nothing_found(self) -> tuple[str, str]:
+        """Why there may be no documents, and what to do."""
+        path, glob = self.shown
+        return (
+            f"nothing at {path} matches {glob!r}",
+            "Check source.path and source.glob; .md .txt .rst .html .pdf .docx are read",
+        )
+
+
+class FilesSource(_Paths):
     """A folder of documents at any fsspec URL; one file is one document, its uri the path below ``path``."""
 
     type: Literal["files"]
-    path: str = Field(min_length=1)
     glob: str = "**/*"
-    conn_id: str | None = None
 
 
-class JsonlSource(_Section):
+class JsonlSource(_Paths):
     """Rows of {"id", "title", "text", "metadata"} in a file, plain or gzipped, or in a folder's files matching ``glob``."""
 
     type: Literal["jsonl"]
-    path: str = Field(min_length=1)
     glob: str = "**/*.jsonl*"
-    conn_id: str | None = None
 
 
 class SqlSource(_Section):
@@ -108,6 +132,17 @@ class SqlSource(_Section):
         if (self.url is None) == (self.conn_id is None):
             raise ValueError("give exactly one of url and conn_id")
         return self
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Where the documents are, for people: without credentials, which parameters of a URL may hold too."""
+        place = (re.sub(r"//.*@", "//…@", self.url).partition("?")[0],) if self.url else ()
+        return (*place, " ".join(self.query.split()))
+
+    @property
+    def nothing_found(self) -> tuple[str, str]:
+        """Why there may be no documents, and what to do."""
+        return "the query returns no rows", "Check source.query, and that its user sees the rows"
 
 
 class Chunking(_Section):

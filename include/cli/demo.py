@@ -6,21 +6,20 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from include.cli.indexing import describe, show_documents
+from include.cli.indexing import SHOWN, describe, show_documents
 from include.cli.searching import show_hits
 from include.errors import RagworksError
-from include.indexing.plan import ACTIONS
+from include.indexing.pipeline import report
 from include.retrieval.searcher import Searcher
 from include.stack.airflow import up
 from include.stack.api import AirflowApi
-from include.store import chunks, collections, generations, quarantine, runs
+from include.store import runs
 from include.store.pool import open_pool
 
 if TYPE_CHECKING:
     from include.cli.output import Output
     from include.config import Settings
     from include.store.pool import Pool
-    from include.store.runs import Run
 
 COLLECTION = "handbook"
 QUESTION = "What happens to the live index when the indexing process is killed?"
@@ -58,31 +57,11 @@ def demo(settings: Settings, output: Output, *, port: int) -> None:
 def _report(output: Output, pool: Pool, run_id: str) -> dict[str, object]:
     """Print the plan and what each document became."""
     with pool.connection() as connection:
-        collection = collections.collection_id(connection, COLLECTION)
-        run = runs.run_by_key(connection, collection, run_id)
-        became = runs.run_documents(connection, run.id)
-        live = generations.generation(connection, run.generation_id or 0)
-        total = chunks.count_chunks(connection, live)
-        quarantined = quarantine.count_open(connection, collection)[0]
+        result = report(connection, COLLECTION, run_id)
+        became = runs.run_documents(connection, result["run"], limit=SHOWN)
+        total = runs.count_documents(connection, result["run"])
     output.line("\nThe plan, and what each document became:")
-    show_documents(output, became)
-    result = _result(run, total, quarantined)
+    show_documents(output, became, total)
     for line in describe(result, planned=False):
         output.line(line)
     return result
-
-
-def _result(run: Run, total: int, quarantined: int) -> dict[str, object]:
-    """The same JSON as `ragworks index`, read back from the run's row."""
-    finished = run.finished_at or run.started_at
-    counts = {"embedded": run.embedded, "reused": run.reused, "written": run.written, "deleted": run.deleted}
-    plan = {action: (run.plan or {}).get(action, 0) for action in (*ACTIONS, "unchanged")}
-    return {
-        "collection": COLLECTION,
-        "generation": run.generation_id,
-        "run": run.id,
-        "plan": plan,
-        "chunks": {"total": total, **counts},
-        "quarantined": quarantined,
-        "seconds": round((finished - run.started_at).total_seconds(), 1),
-    }

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from include.cli.output import Output
     from include.config import Settings
+    from include.store.runs import RunDocument
 
 SHOWN = 40  # documents listed for a person; --json and `runs NAME --run ID` have them all
 
@@ -17,7 +18,7 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command."""
     parser = commands.add_parser("index", parents=[common], help="bring the index in step with the source")
     parser.add_argument("name", help="collection")
-    parser.add_argument("--plan", action="store_true", help="only say what would be done, and why")
+    parser.add_argument("--plan", action="store_true", help="only say what would be done, why, and what it would cost")
     parser.add_argument(
         "--rebuild", action="store_true", help="read and embed everything again into a new generation, then swap"
     )
@@ -35,26 +36,31 @@ def run(args: argparse.Namespace, settings: Settings, output: Output) -> None:
     with output.progress() as progress, open_context(settings, args.name, progress=progress) as context:
         result = index_collection(context, mode=mode, allow_deletes=args.allow_deletes)
         with context.pool.connection() as connection:
-            became = runs.run_documents(connection, result["run"])
+            became = runs.run_documents(connection, result["run"], limit=SHOWN)
+            total = runs.count_documents(connection, result["run"])
     output.result(result)
-    show_documents(output, became)
+    show_documents(output, became, total)
     for line in describe(result, planned=args.plan):
         output.line(line)
 
 
-def show_documents(output: Output, became: list[Any]) -> None:
-    """What each document of a run became."""
+def show_documents(output: Output, became: list[RunDocument], total: int) -> None:
+    """What each document of a run became, of the first ones."""
     if became:
         rows = [(d.uri, d.action, d.chunks, d.embedded, d.reason) for d in became[:SHOWN]]
         output.table(("document", "action", "chunks", "embedded", "why"), rows)
-    if len(became) > SHOWN:
-        output.line(f"… and {len(became) - SHOWN} more documents")
+    if total > SHOWN:
+        output.line(f"… and {total - SHOWN} more documents")
 
 
 def describe(result: dict[str, Any], *, planned: bool) -> list[str]:
     """A run's result for a person."""
+    from include.indexing.estimate import describe_estimate
+
     plan = ", ".join(f"{count} {action.replace('_', ' ')}" for action, count in result["plan"].items())
-    lines = [f"{result['collection']}: {plan}"]
+    lines = [f"{result['collection']}: {plan}", f"expected: {describe_estimate(result['estimate'])}"]
+    if "note" in result:
+        lines.append(f"Note: {result['note']}")
     if planned:
         lines.append(
             "Nothing was changed: this is a plan."

@@ -13,6 +13,7 @@ from include.errors import BadData
 
 if TYPE_CHECKING:
     import argparse
+    from datetime import datetime
 
     from include.cli.output import Output
     from include.config import Settings
@@ -91,15 +92,37 @@ def show_runs(args: argparse.Namespace, settings: Settings, output: Output) -> N
         if chosen is None:
             raise BadData(f"run {args.run_id} of {args.name!r}", "there is no such run", f"See: ragworks runs {args.name}")
         became, found = runs.run_documents(connection, chosen.id), reports.reports(connection, chosen.id)
-    output.result({**asdict(chosen), "documents": [asdict(d) for d in became], "validation": [asdict(r) for r in found]})
+    compared = planned_and_done(chosen)
+    output.result(
+        {
+            **asdict(chosen),
+            "documents": [asdict(d) for d in became],
+            "validation": [asdict(r) for r in found],
+            "planned_and_done": compared,
+        }
+    )
     _show_recent(output, [chosen], with_json=False)
-    show_documents(output, became)
+    output.table(("", "planned", "done"), [(key, *both) for key, both in compared.items()], title="plan and outcome")
+    show_documents(output, became, len(became))
     rows = [
         (r.suite, e["name"], e["result"]["element_count"], len(e["rows"]), ", ".join(e["rows"][:3]))
         for r in found
         for e in r.result["expectations"]
     ]
     output.table(("suite", "expectation", "evaluated", "failed", "rows"), rows, title="validation")
+
+
+def planned_and_done(run: Run) -> dict[str, list[Any]]:
+    """What a run expected, beside what it did: texts, tokens, seconds of the index step, cost."""
+    expected = run.estimate or {}
+    cost, tokens = expected.get("cost"), expected.get("tokens")
+    paid = None if cost is None else round(cost / tokens * run.tokens, 6) if tokens else 0.0
+    return {
+        "texts embedded": [expected.get("texts"), run.embedded],
+        "tokens embedded": [tokens, run.tokens],
+        "seconds to index": [expected.get("seconds"), run.seconds.get("index")],
+        "cost": [cost, paid],
+    }
 
 
 def _show_recent(output: Output, recent: list[Run], *, with_json: bool = True) -> None:
@@ -130,12 +153,16 @@ def show_quarantine(args: argparse.Namespace, settings: Settings, output: Output
         retried = _retry(connection, collection) if args.retry else 0
     output.result({"collection": args.name, "quarantined": [asdict(r) for r in rows], "retried": retried})
     output.table(
-        ("document", "where", "expectation", "why", "tries", "since (UTC)"),
-        [(r.uri, r.locator, r.expectation, r.detail, r.attempts, f"{r.first_seen:%Y-%m-%d %H:%M}") for r in rows],
+        ("document", "where", "expectation", "why", "tries", "since (UTC)", "next try"),
+        [(r.uri, r.locator, r.expectation, r.detail, r.attempts, _minute(r.first_seen), _minute(r.retry_at)) for r in rows],
     )
     output.line(f"{len(rows)} in quarantine")
     if args.retry:
         output.line(f"{retried} files will be read again by: ragworks index {args.name}")
+
+
+def _minute(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else ""
 
 
 def _retry(connection: Connection, collection: int) -> int:

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from include.cli import evaluating, indexing, inspecting, searching, stack
+from include.cli import (
+    duplicates,
+    evaluating,
+    forgetting,
+    generations,
+    golden,
+    indexing,
+    inspecting,
+    searching,
+    stack,
+)
 from include.cli.output import Output
 from include.config import Settings
 from include.errors import RagworksError
@@ -28,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     common.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for group in (indexing, searching, evaluating, inspecting, stack):
+    for group in (indexing, searching, evaluating, inspecting, generations, golden, duplicates, forgetting, stack):
         group.register(commands, common)
     return parser
 

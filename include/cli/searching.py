@@ -28,6 +28,7 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--filter", metavar="JSON", help='metadata that must match, e.g. \'{"type": "pdf"}\'; a list means any of'
     )
+    parser.add_argument("--all", action="store_true", dest="copies", help="show copies too, not only the best of each passage")
     parser.set_defaults(run=run)
 
 
@@ -47,12 +48,21 @@ def run(args: argparse.Namespace, settings: Settings, output: Output) -> None:
     filters = parse_filter(args.filter)
     with open_pool(settings) as pool:
         started = time.monotonic()
-        hits, passport = Searcher(settings, pool, args.name).search(args.query, top_k=args.top_k, filters=filters)
+        searcher = Searcher(settings, pool, args.name)
+        hits, passport = searcher.search(args.query, top_k=args.top_k, filters=filters, copies=args.copies)
         seconds = round(time.monotonic() - started, 3)
-    output.result({"results": [asdict(hit) for hit in hits], "passport": passport, "seconds": seconds})
+    output.result({"results": [as_result(hit) for hit in hits], "passport": passport, "seconds": seconds})
     show_hits(output, hits)
     if not hits:
         output.line("nothing found" + (f" with filter {args.filter}" if args.filter else ""))
+
+
+def as_result(hit: Hit) -> dict[str, Any]:
+    """A hit as JSON has it; ``duplicates`` only when there are some."""
+    result = asdict(hit)
+    if not hit.duplicates:
+        del result["duplicates"]
+    return result
 
 
 def show_hits(output: Output, hits: Sequence[Hit]) -> None:
@@ -63,6 +73,15 @@ def show_hits(output: Output, hits: Sequence[Hit]) -> None:
             f"{rank:2}. {hit.score:.3f}  {hit.document} [{hit.start}:{hit.end}]" + (f"  {headings}" if headings else "")
         )
         output.line("    " + _snippet(hit.text))
+        if hit.duplicates:
+            output.line("    also in: " + _places(hit))
+
+
+def _places(hit: Hit, shown: int = 5) -> str:
+    """The first few other places of a passage."""
+    places = [f"{d.document} [{d.start}:{d.end}]" for d in hit.duplicates]
+    rest = len(places) - shown
+    return ", ".join(places[:shown]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def parse_filter(text: str | None) -> dict[str, Any] | None:

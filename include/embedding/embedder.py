@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from include.errors import BadConfiguration
@@ -60,6 +61,21 @@ def open_embedder(embedding: Embedding, settings: Settings) -> Embedder:
     from include.embedding.local import LocalEmbedder
 
     return LocalEmbedder(embedding.model)
+
+
+@lru_cache(maxsize=4)
+def open_recorded(fingerprint: str, embedding: Embedding, settings: Settings) -> Embedder:
+    """The model that vectors were made with, by the settings of that time.
+
+    :raises BadConfiguration: it is not there any more, or its files changed.
+    """
+    embedder = open_embedder(embedding, settings)
+    if embedder.fingerprint != fingerprint:
+        raise BadConfiguration(
+            f"the model {embedding.model!r} is not the one that the index was made with",
+            "its files changed", "Restore them, or run the index again to build a new generation",
+        )  # fmt: skip
+    return embedder
 
 
 def check_window(collection: Collection, embedder: Embedder) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def read_queries(path: str) -> dict[str, str]:
     """query id → text, from lines of {"id" or "_id", "text"}, plain or gzipped."""
     queries = {}
-    with _open(path) as lines:
+    with open_text(path) as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
@@ -33,7 +33,7 @@ def read_queries(path: str) -> dict[str, str]:
 def read_qrels(path: str) -> dict[str, dict[str, int]]:
     """query id → document → grade, from tab-separated query-id, corpus-id, score, with or without a header."""
     qrels: dict[str, dict[str, int]] = {}
-    with _open(path) as lines:
+    with open_text(path) as lines:
         for number, row in enumerate(csv.reader(lines, delimiter="\t"), 1):
             if not row or (number == 1 and not row[-1].lstrip("-").isdigit()):
                 continue
@@ -46,7 +46,11 @@ def read_qrels(path: str) -> dict[str, dict[str, int]]:
 
 
 @contextmanager
-def _open(path: str) -> Iterator[IO[str]]:
+def open_text(path: str) -> Iterator[IO[str]]:
+    """Lines of a UTF-8 file, plain or gzipped.
+
+    :raises BadData: it cannot be read.
+    """
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else Path(path).open(encoding="utf-8") as lines:
             yield lines

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from include.config import load_collection
-from include.embedding.embedder import check_window, open_embedder
+from include.config import Chunking, Index, load_collection
+from include.embedding.embedder import check_window, open_embedder, open_recorded
+from include.errors import Terminal
+from include.indexing.chunking import CHUNKER_VERSION
 from include.indexing.progress import Progress, Silent
+from include.indexing.spec import generation_spec, recorded_embedding, spec_hash
 from include.sources import open_source
 from include.store.pool import open_pool
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from include.config import Collection, Settings
     from include.embedding.embedder import Embedder
     from include.sources.source import Source
+    from include.store.generations import Generation
     from include.store.pool import Pool
 
 
@@ -25,11 +29,36 @@ if TYPE_CHECKING:
 class IndexContext:
     """A collection, its source, its embedder and the database."""
 
+    settings: Settings
     collection: Collection
     source: Source
     embedder: Embedder
     pool: Pool
     progress: Progress = field(default_factory=Silent)
+
+    def for_generation(self, generation: Generation) -> IndexContext:
+        """The same with the settings and the model that a generation was begun with.
+
+        :raises Terminal: its chunker or its model is not to be had any more.
+        """
+        if generation.spec_hash == spec_hash(generation_spec(self.collection, self.embedder)):
+            return self
+        spec = generation.spec
+        version = spec["chunking"].get("version")
+        if version != CHUNKER_VERSION:
+            raise Terminal(
+                f"generation {generation.id} was cut by chunker {version}", f"this version has {CHUNKER_VERSION}",
+                f"Run: ragworks index {self.collection.name}",
+            )  # fmt: skip
+        embedding = recorded_embedding(spec)
+        same = generation.embedder == self.embedder.fingerprint
+        embedder = self.embedder if same else open_recorded(generation.embedder, embedding, self.settings)
+        sections = {
+            "chunking": Chunking.model_validate({k: v for k, v in spec["chunking"].items() if k != "version"}),
+            "embedding": embedding,
+            "index": Index.model_validate(spec["index"]),
+        }
+        return replace(self, collection=self.collection.model_copy(update=sections), embedder=embedder)
 
 
 @contextmanager
@@ -51,4 +80,4 @@ def open_context(
     chosen = embedder or open_embedder(collection.embedding, settings)
     check_window(collection, chosen)
     with open_pool(settings) as pool:
-        yield IndexContext(collection, source, chosen, pool, progress or Silent())
+        yield IndexContext(settings, collection, source, chosen, pool, progress or Silent())

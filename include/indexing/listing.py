@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from include.errors import Terminal
 
@@ -11,64 +10,64 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from include.sources.source import SourceObject
+    from include.store.objects import Known
+
+Kind = Literal["new", "changed", "parser", "retry", "rebuild", "returned", "vanished", "unchanged"]
+TO_READ: tuple[Kind, ...] = ("new", "changed", "parser", "retry", "rebuild")
 
 
-@dataclass(slots=True)
-class ListingDiff:
-    """What a listing says.
+class Difference(NamedTuple):
+    """What a listing says of one object.
 
-    :param read: objects that are new or whose fingerprint changed.
-    :param returned: uris of objects that had vanished and are back unchanged: nothing to read.
-    :param vanished: uris known before and not listed now.
-    :param unchanged: how many others; they are not opened.
+    :param kind: why it is to be read (one of TO_READ), or what became of an object that is not.
+    :param fingerprint: "" of a vanished one.
     """
 
-    read: list[SourceObject] = field(default_factory=list)
-    returned: list[str] = field(default_factory=list)
-    vanished: list[str] = field(default_factory=list)
-    unchanged: int = 0
+    kind: Kind
+    uri: str
+    fingerprint: str
+    size: int
 
 
-def diff_listing(
-    listing: Iterable[SourceObject], known: Iterable[tuple[str, str, bool]], *, reread: bool = False
-) -> ListingDiff:
-    """What to read and what is gone.
+def differences(listing: Iterable[SourceObject], known: Iterable[Known], *, reread: bool = False) -> Iterator[Difference]:
+    """What became of every object, listed or known.
 
     :param listing: objects in code point order of their uris.
-    :param known: (uri, fingerprint, present) in the same order.
+    :param known: in the same order.
     :param reread: read every object whatever its fingerprint says.
     """
-    diff = ListingDiff()
     before = iter(known)
     old = next(before, None)
     for new in _in_order(listing):
-        while old is not None and old[0] < new.uri:
-            _vanish(diff, old)
+        while old is not None and old.uri < new.uri:
+            yield from _vanished(old)
             old = next(before, None)
-        if old is None or old[0] != new.uri:
-            diff.read.append(new)
+        if old is None or old.uri != new.uri:
+            yield Difference("new", new.uri, new.fingerprint, new.size)
             continue
-        _compare(diff, new, old, reread)
+        yield Difference(_kind(new, old, reread), new.uri, new.fingerprint, new.size)
         old = next(before, None)
     while old is not None:
-        _vanish(diff, old)
+        yield from _vanished(old)
         old = next(before, None)
-    return diff
 
 
-def _vanish(diff: ListingDiff, old: tuple[str, str, bool]) -> None:
-    if old[2]:
-        diff.vanished.append(old[0])
+def _vanished(old: Known) -> Iterator[Difference]:
+    if old.present:
+        yield Difference("vanished", old.uri, "", 0)
 
 
-def _compare(diff: ListingDiff, new: SourceObject, old: tuple[str, str, bool], reread: bool) -> None:
-    _, fingerprint, present = old
-    if reread or new.fingerprint != fingerprint:
-        diff.read.append(new)
-    elif present:
-        diff.unchanged += 1
-    else:
-        diff.returned.append(new.uri)
+def _kind(new: SourceObject, old: Known, reread: bool) -> Kind:
+    if reread:
+        return "rebuild"
+    if not old.fingerprint:
+        return "retry"  # an earlier reading did not end, or a person asked for another
+    if new.fingerprint != old.fingerprint:
+        same_version = new.fingerprint.split("|")[0] == old.fingerprint.split("|")[0]
+        return "parser" if same_version else "changed"
+    if old.due:
+        return "retry"
+    return "unchanged" if old.present else "returned"
 
 
 def _in_order(listing: Iterable[SourceObject]) -> Iterator[SourceObject]:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from include.errors import BadData, RagworksError
 from include.indexing.embed import index_shard
-from include.indexing.plan import Plan, plan_run
-from include.indexing.publish import Outcome, publish_run, validate_run
-from include.store import collections, runs
+from include.indexing.plan import ACTIONS, plan_run
+from include.indexing.publish import publish_run, validate_run
+from include.store import chunks, collections, generations, quarantine, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from include.indexing.context import IndexContext
+    from include.store.pool import Connection
 
 
 def index_collection(
@@ -28,19 +27,17 @@ def index_collection(
     """Run all steps.
 
     :param mode: ``incremental``, ``plan`` (say what would be done) or ``rebuild`` (read and embed everything again).
-    :return: collection, generation, run, plan, chunks, quarantined, seconds.
+    :return: the report of the run, see :func:`report`.
     """
-    started = time.monotonic()
     key = key or f"cli-{uuid.uuid4()}"
-    plan = plan_run(context, key, mode=mode, allow_deletes=allow_deletes)
-    if mode == "plan":
-        outcome = None
-    else:
+    plan_run(context, key, mode=mode, allow_deletes=allow_deletes)
+    if mode != "plan":
         with failing(context, key):
             index_shard(context, key)
             validate_run(context, key)
-            outcome = publish_run(context, key)
-    return summary(context.collection.name, plan, outcome, time.monotonic() - started)
+            publish_run(context, key)
+    with context.pool.connection() as connection:
+        return report(connection, context.collection.name, key)
 
 
 @contextmanager
@@ -56,15 +53,28 @@ def failing(context: IndexContext, key: str) -> Iterator[None]:
         raise
 
 
-def summary(name: str, plan: Plan, outcome: Outcome | None, seconds: float) -> dict[str, Any]:
-    """The JSON of `ragworks index`."""
-    counts = asdict(outcome) if outcome else {}
+def report(connection: Connection, name: str, key: str) -> dict[str, Any]:
+    """The JSON of `ragworks index`, from the rows that the run left.
+
+    :return: collection, generation (None of a plan), run, plan, chunks, quarantined, estimate, reads, scrubbed, seconds, and
+        what there is to note.
+    """
+    collection = collections.collection_id(connection, name)
+    run = runs.run_by_key(connection, collection, key)
+    plan = run.plan or {}
+    planned = run.mode == "plan" or run.generation_id is None
+    total = 0 if planned else chunks.count_chunks(connection, generations.generation(connection, run.generation_id or 0))
+    finished = run.finished_at or runs.database_time(connection)
+    done = {"embedded": run.embedded, "reused": run.reused, "written": run.written, "deleted": run.deleted}
     return {
         "collection": name,
-        "generation": plan.generation if outcome else None,
-        "run": plan.run,
-        "plan": plan.counts,
-        "chunks": {k: counts.get(k, 0) for k in ("total", "embedded", "reused", "written", "deleted")},
-        "quarantined": outcome.quarantined if outcome else plan.quarantined,
-        "seconds": round(seconds, 3),
-    } | ({"stopped": plan.stopped} if plan.stopped else {})
+        "generation": None if planned else run.generation_id,
+        "run": run.id,
+        "plan": {action: plan.get(action, 0) for action in (*ACTIONS, "unchanged")},
+        "chunks": {"total": total, **done},
+        "quarantined": plan.get("quarantined", 0) if planned else quarantine.count_open(connection, collection)[0],
+        "estimate": run.estimate or {},
+        "reads": run.reads,
+        "scrubbed": run.scrubbed,
+        "seconds": round((finished - run.started_at).total_seconds(), 3),
+    } | {said: plan[said] for said in ("note", "stopped") if plan.get(said)}

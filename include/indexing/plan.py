@@ -1,25 +1,24 @@
-"""Step 1 of a run: list the source, read what changed, and write down what there is to do and why."""
+"""Step 1 of a run: list the source, read what changed, and write down what there is to do, why, and what it will cost."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from include.errors import BadData
-from include.indexing.listing import diff_listing
+from include.indexing.estimate import EXACT, SAMPLE, Estimate, describe_estimate, estimate
+from include.indexing.listing import TO_READ, differences
 from include.indexing.read import ObjectReader
 from include.indexing.spec import describe_difference, generation_spec, spec_hash
+from include.indexing.target import choose_target
 from include.quality.gates import check_deletions, check_rejections
 from include.store import changes, collections, generations, objects, quarantine, runs, work_items
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from include.indexing.context import IndexContext
-    from include.store.changes import Change
     from include.store.generations import Generation
     from include.store.pool import Connection
     from include.store.runs import Run
@@ -36,6 +35,9 @@ class Plan:
     :param counts: documents by action, and unchanged.
     :param pending: documents whose chunks must be made.
     :param quarantined: open quarantine rows.
+    :param estimate: what it will cost.
+    :param reads: objects read, by why.
+    :param note: why the run works on another generation than the settings ask for; else "".
     :param stopped: why a gate would stop the run; empty when none does.
     """
 
@@ -44,6 +46,9 @@ class Plan:
     counts: dict[str, int]
     pending: int
     quarantined: int
+    estimate: Estimate
+    reads: dict[str, int] = field(default_factory=dict)
+    note: str = ""
     stopped: str = ""
 
 
@@ -60,11 +65,11 @@ def plan_run(context: IndexContext, key: str, *, mode: str = "incremental", allo
         connection.commit()
         collections.lock_collection_session(connection, collection)
         try:
-            plan, entries = _Planner(context, connection, collection, run).plan()
+            plan = _Planner(context, connection, collection, run).plan()
             if mode == "plan":
                 connection.rollback()
             runs.add_seconds(connection, run.id, "plan", time.monotonic() - started)
-            _keep(connection, run, plan, entries)
+            _keep(connection, run, plan)
         finally:
             connection.rollback()
             collections.unlock_collection_session(connection, collection)
@@ -79,85 +84,92 @@ class _Planner:
 
     def __init__(self, context: IndexContext, connection: Connection, collection: int, run: Run) -> None:
         self._context, self._connection, self._collection, self._run = context, connection, collection, run
-        self._dry = run.mode == "plan"
+        self._dry, self._rebuild = run.mode == "plan", run.mode == "rebuild"
 
-    def plan(self) -> tuple[Plan, list[tuple[str, str, str]]]:
-        self._context.progress.step("list", None)
-        known = objects.known_objects(self._connection, self._collection)
-        diff = diff_listing(self._context.source.listing(), known, reread=self._run.mode == "rebuild")
-        target = self._target()
-        objects.mark_objects(self._connection, self._collection, diff.vanished, present=False)
-        objects.mark_objects(self._connection, self._collection, diff.returned, present=True)
-        objects.announce_objects(self._connection, self._collection, [o.uri for o in diff.read])
+    def plan(self) -> Plan:
+        reads = self._list()
+        target, note = self._target()
         self._checkpoint()
-        if diff.read:
-            ObjectReader(self._context, self._connection, self._collection, self._run.id, self._checkpoint).read(diff.read)
+        if reads:
+            ObjectReader(self._context, self._connection, self._collection, self._run.id, self._checkpoint).read()
         quarantine.resolve_vanished(self._connection, self._collection)
         quarantine.resolve_outdated(self._connection, self._collection)
-        return self._compare(target)
+        quarantine.retry_due(self._connection, self._collection)
+        return self._compare(target, reads, note)
 
     def _checkpoint(self) -> None:
         if not self._dry:
             self._connection.commit()
 
-    def _target(self) -> Generation:
-        """The generation that this run fills: the live one when its spec is the collection's, else one being built."""
+    def _list(self) -> dict[str, int]:
+        """Compare the listing with what is known; returns the objects to read, counted by why."""
+        self._context.progress.step("list", None)
+        objects.begin_reading(self._connection)
+        known = objects.known_objects(self._connection, self._collection)
+        listing = differences(self._context.source.listing(), known, reread=self._rebuild)
+        found = (difference for difference in listing if difference.kind != "unchanged")
+        while batch := list(islice(found, objects.LISTED_BATCH)):
+            listed = [(d.uri, d.fingerprint, d.size, d.kind) for d in batch if d.kind in TO_READ]
+            objects.add_to_read(self._connection, self._collection, listed)
+            for kind, present in (("vanished", False), ("returned", True)):
+                uris = [d.uri for d in batch if d.kind == kind]
+                objects.mark_objects(self._connection, self._collection, uris, present=present)
+        return objects.count_by_kind(self._connection)
+
+    def _target(self) -> tuple[Generation, str]:
+        """The generation that this run fills, made when there is none, and why it is not the one of the settings."""
+        if self._rebuild:
+            collections.hold_spec(self._connection, self._collection, None)  # a person asks for these settings
         spec = generation_spec(self._context.collection, self._context.embedder)
         wanted = spec_hash(spec)
         existing = generations.generations(self._connection, self._collection)
-        for generation in existing:
-            same = generation.id == self._run.generation_id and generation.spec_hash == wanted
-            if same and generation.state in ("building", "live"):
-                return generation  # a retry of this run goes on with the generation it began
-        rebuild = self._run.mode == "rebuild"
-        for state in ("building",) if rebuild else ("live", "building"):
-            for generation in existing:
-                usable = generation.metrics.get("rebuild") or not rebuild  # a rebuild goes on with a rebuild only
-                if generation.state == state and generation.spec_hash == wanted and usable:
-                    self._drop_abandoned(existing, wanted)
-                    return generation
-        return generations.create_generation(
+        choice = choose_target(
+            existing, wanted, rebuild=self._rebuild, mine=self._run.generation_id,
+            held=collections.held_spec(self._connection, self._collection),
+            attended={g.id for g in existing if g.state == "building" and generations.attended(self._connection, g.id)},
+        )  # fmt: skip
+        if choice.generation is not None:
+            for other in existing:  # an unfinished build for settings that were taken back would only mislead
+                if other.state == "building" and other.spec_hash != wanted:
+                    generations.drop_generation(self._connection, other)
+            return choice.generation, choice.why
+        made = generations.create_generation(
             self._connection, self._collection, spec=spec, spec_hash=wanted, embedder=self._context.embedder.fingerprint,
             dimension=self._context.embedder.dimension, storage=self._context.collection.embedding.storage,
-            rebuild=rebuild,
+            rebuild=self._rebuild,
         )  # fmt: skip
+        return made, ""
 
-    def _drop_abandoned(self, existing: Sequence[Generation], wanted: str) -> None:
-        """An unfinished build for settings that were taken back: its rows and refusals would only mislead."""
-        for generation in existing:
-            if generation.state == "building" and generation.spec_hash != wanted:
-                generations.drop_generation(self._connection, generation)
-
-    def _compare(self, target: Generation) -> tuple[Plan, list[tuple[str, str, str]]]:
-        entries = self._entries(target)
+    def _compare(self, target: Generation, reads: dict[str, int], note: str) -> Plan:
+        live = generations.live_generation(self._connection, self._collection)
+        counts = self._write_entries(target, live)
         sizes = changes.sizes(self._connection, self._collection, target.id)
-        counts = Counter(action for _, action, _ in entries)
-        touched = sum(counts[action] for action in ACTIONS if action != "deleted")
+        touched = sum(counts.get(action, 0) for action in ACTIONS if action != "deleted")
         found, counting = quarantine.count_open(self._connection, self._collection, target.id)
         pending = work_items.enqueue_pending(self._connection, self._collection, target.id, self._run.id)
-        stopped = self._stopped(target, entries, sizes.wanted, counting, sizes.awaiting_publication(target))
-        entries += [(r.uri, "quarantined", r.detail) for r in quarantine.rows_of_run(self._connection, self._run.id)]
-        listed = {action: counts[action] for action in ACTIONS} | {"unchanged": sizes.wanted - touched}
-        return Plan(self._run.id, target.id, listed, pending, found, stopped), entries
+        expected = estimate(
+            self._context.for_generation(target), self._connection, target,
+            rebuild=self._rebuild, characters=EXACT if self._dry else SAMPLE,
+        )  # fmt: skip
+        held = changes.sizes(self._connection, self._collection, live.id).held if live and live.id != target.id else sizes.held
+        removed = changes.deletions(self._connection, self._collection, (live or target).id) if counts.get("deleted") else []
+        stopped = self._stopped(removed, held, sizes.wanted, counting, sizes.awaiting_publication(target))
+        listed = {action: counts.get(action, 0) for action in ACTIONS} | {"unchanged": sizes.wanted - touched}
+        return Plan(self._run.id, target.id, listed, pending, found, expected, reads, note, stopped)
 
-    def _entries(self, target: Generation) -> list[tuple[str, str, str]]:
-        found = changes.changes(self._connection, self._collection, target.id)
-        live = generations.live_generation(self._connection, self._collection)
-        if live is None or live.id == target.id:
-            return [(c.uri, c.action, _reason(c)) for c in found]
-        # A new generation lacks everything: say what is new in the source, and why the rest is made again.
-        why = f"new generation: {describe_difference(live.spec, target.spec)}"
-        against_live = {c.uri: c for c in changes.changes(self._connection, self._collection, live.id)}
-        entries = [_explain(against_live.get(c.uri), c, why) for c in found if c.action != "deleted"]
-        return entries + [(c.uri, c.action, _reason(c)) for c in against_live.values() if c.action == "deleted"]
+    def _write_entries(self, target: Generation, live: Generation | None) -> dict[str, int]:
+        """Write down why each document is in the run, through a connection whose work stays when a dry run is undone."""
+        why = f"new generation: {describe_difference(live.spec, target.spec)}" if live else ""
+        with self._context.pool.connection() as lasting:
+            runs.clear_run_documents(lasting, self._run.id)
+            entries = changes.explained(self._connection, self._collection, target, live, why)
+            counts = runs.save_run_documents(lasting, self._run.id, entries)
+            refused = ((r.uri, r.detail) for r in quarantine.rows_of_run(self._connection, self._run.id))
+            runs.add_quarantined(lasting, self._run.id, refused)
+        return counts
 
-    def _stopped(
-        self, target: Generation, entries: Sequence[tuple[str, str, str]], wanted: int, rejected: int, accepted: int
-    ) -> str:
+    def _stopped(self, removed: list[str], held: int, wanted: int, rejected: int, accepted: int) -> str:
         limits = self._context.collection.validation
-        removed = [uri for uri, action, _ in entries if action == "deleted"]
-        live = generations.live_generation(self._connection, self._collection)
-        held = changes.sizes(self._connection, self._collection, (live or target).id).held
         try:
             check_deletions(
                 len(removed), max(held, len(removed)), wanted, limits, allow=self._run.allow_deletes, examples=removed
@@ -170,12 +182,12 @@ class _Planner:
         return ""
 
 
-def _keep(connection: Connection, run: Run, plan: Plan, entries: list[tuple[str, str, str]]) -> None:
-    """Save the plan and its entries, and how the run stands."""
-    runs.clear_run_documents(connection, run.id)
-    runs.save_run_documents(connection, run.id, _one_entry_each(entries))
+def _keep(connection: Connection, run: Run, plan: Plan) -> None:
+    """Save the plan, and how the run stands."""
     generation = None if run.mode == "plan" else plan.generation
-    runs.save_plan(connection, run.id, generation, {**plan.counts, "pending": plan.pending, "stopped": plan.stopped})
+    counts: dict[str, Any] = {**plan.counts, "pending": plan.pending, "stopped": plan.stopped, "note": plan.note,
+                              "quarantined": plan.quarantined}  # fmt: skip
+    runs.save_plan(connection, run.id, generation, counts, estimate=plan.estimate.as_dict(), reads=plan.reads)
     if run.mode == "plan":
         runs.finish_run(connection, run.id, "planned")
     elif plan.stopped:
@@ -183,43 +195,14 @@ def _keep(connection: Connection, run: Run, plan: Plan, entries: list[tuple[str,
     connection.commit()
 
 
-def _one_entry_each(entries: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """One entry a uri: a document may be changed by one row and have another in quarantine."""
-    merged: dict[str, tuple[str, str, str]] = {}
-    for uri, action, reason in entries:
-        if uri in merged:
-            _, first_action, first_reason = merged[uri]
-            merged[uri] = (uri, first_action, f"{first_reason}; {action}: {reason}")
-        else:
-            merged[uri] = (uri, action, reason)
-    return sorted(merged.values())
-
-
-def _explain(source_change: Change | None, change: Change, why: str) -> tuple[str, str, str]:
-    if source_change is None:
-        return change.uri, "changed", why
-    return change.uri, source_change.action, f"{_reason(source_change)}; {why}"
-
-
-def _reason(change: Change) -> str:
-    return {
-        "added": "new in the source",
-        "changed": "its content changed",
-        "metadata_only": "its metadata or access list changed, its content did not",
-        "renamed": f"moved from {change.old_uri}",
-        "deleted": "no longer in the source",
-    }[change.action]
-
-
 def _nothing_found(context: IndexContext) -> tuple[str, str, str]:
-    source = context.collection.source
-    return (
-        f"collection {context.collection.name}: the source holds no documents",
-        f"nothing at {source.path} matches {source.glob!r}",
-        "Check source.path and source.glob; .md .txt .rst .html .pdf .docx are read",
-    )
+    why, fix = context.collection.source.nothing_found
+    return f"collection {context.collection.name}: the source holds no documents", why, fix
 
 
 def _log(name: str, plan: Plan) -> None:
     summary = ", ".join(f"{count} {action}" for action, count in plan.counts.items())
-    logger.info("plan of %s: %s; %d to embed, %d in quarantine", name, summary, plan.pending, plan.quarantined)
+    logger.info("plan of %s: %s; %d in quarantine", name, summary, plan.quarantined)
+    logger.info("%s", describe_estimate(plan.estimate.as_dict()))
+    if plan.note:
+        logger.warning("%s: %s", name, plan.note)

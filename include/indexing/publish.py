@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.errors import BadData, Transient
-from include.indexing.embed import index_shard
-from include.quality.gates import check_deletions, check_rejections
+from include.evaluation.generation_gate import compare_generations
+from include.indexing.merge import CATCH_UPS, Behind, check, publish_changes
+from include.indexing.serving import keep_serving
+from include.indexing.worker import drain
+from include.quality.gates import check_quality
 from include.store import changes, chunks, collections, documents, generations, quarantine, runs, work_items
 
 if TYPE_CHECKING:
@@ -20,13 +23,6 @@ if TYPE_CHECKING:
     from include.store.runs import Run
 
 logger = logging.getLogger(__name__)
-
-CATCH_UPS = 5  # tries to publish while other runs bring changes
-KEEP_RETIRED = 1  # generations kept for going back
-
-
-class _Behind(Transient):
-    """Another run brought changes into the source's tables that are not embedded yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,58 +48,59 @@ def validate_run(context: IndexContext, key: str) -> None:
     """Judge the run: everything embedded, not too much refused, not too much deleted.
 
     :raises BadData: a limit of the collection's ``validation`` is exceeded; nothing was published.
+    :raises Transient: the source keeps changing.
     """
-    _catch_up(context, key)
-    with context.pool.connection() as connection:
-        collection, run, target = _open(context, connection, key)
-        try:
-            _check(context, connection, collection, run, target)
-        except BadData as error:
-            runs.finish_run(connection, run.id, "failed", str(error))
-            connection.commit()
-            raise
+    for _ in range(CATCH_UPS):
+        _catch_up(context, key)
+        with context.pool.connection() as connection:
+            run, target = _open(context, connection, key)
+            try:
+                if not _replaced(connection, target):
+                    check(context, connection, run, target)
+            except Behind:
+                continue
+            except BadData as error:
+                runs.finish_run(connection, run.id, "failed", str(error))
+                connection.commit()
+                raise
+            return
+    raise _never_catches_up()
 
 
 def publish_run(context: IndexContext, key: str) -> Outcome:
     """Make the run's changes visible to queries in one transaction; running it twice changes nothing.
 
-    :raises BadData: as :func:`validate_run`, judged again on the state that is published.
+    :raises BadData: as :func:`validate_run`, judged again on the state that is published; or the new generation is worse.
     :raises Transient: the source keeps changing, or another generation went live.
     """
     for _ in range(CATCH_UPS):
         _catch_up(context, key)
-        with suppress(_Behind):
+        with suppress(Behind):
             return _publish_once(context, key)
-    raise Transient("documents are still to be embedded", "the source changes as quickly as they are embedded", "Run again")
+    raise _never_catches_up()
+
+
+def _never_catches_up() -> Transient:
+    return Transient("documents are still to be embedded", "the source changes as quickly as they are embedded", "Run again")
 
 
 def _publish_once(context: IndexContext, key: str) -> Outcome:
     started = time.monotonic()
     with context.pool.connection() as connection:
-        collection, run, target = _open(context, connection, key)
+        run, target = _open(context, connection, key)
         if target.state == "building":
-            _check(context, connection, collection, run, target)
-            context.progress.step("build the vector index", None)
-            index = context.collection.index
-            generations.build_index(connection, target, m=index.m, ef_construction=index.ef_construction)
-            connection.commit()
+            _prepare(context, connection, run, target)
         with connection.transaction():
-            collections.lock_collection(connection, collection)
+            collections.lock_collection(connection, target.collection_id)
             target = generations.generation(connection, target.id)
-            _check(context, connection, collection, run, target)
-            context.progress.step("publish", None)
-            changed, written, deleted = _publish(connection, collection, target)
-            runs.add_counts(connection, run.id, written=written, deleted=deleted)
-            quarantine.acknowledge(connection, collection)
-            if changed:
-                generations.drop_retired(connection, collection, keep=KEEP_RETIRED)
-                documents.collect_garbage(connection, collection)
+            changed = _publish(context, connection, run, target)
+            quarantine.acknowledge(connection, target.collection_id)
             runs.supersede_running(connection, run)
             runs.add_seconds(connection, run.id, "publish", time.monotonic() - started)
             runs.finish_run(connection, run.id, "done")
         if changed:
             generations.analyze(connection, target)
-        return _outcome(connection, collection, key, target, changed)
+        return _outcome(connection, key, target, changed)
 
 
 def _catch_up(context: IndexContext, key: str) -> None:
@@ -112,71 +109,96 @@ def _catch_up(context: IndexContext, key: str) -> None:
     Without it a generation that was built meanwhile would go live without documents that the live one already shows.
     """
     with context.pool.connection() as connection:
-        collection, run, target = _open(context, connection, key)
-        if target.state not in ("building", "live"):
-            return
-        pending = work_items.enqueue_pending(connection, collection, target.id, run.id)
+        run, target = _open(context, connection, key)
+    if target.state not in ("building", "live"):
+        return
+    keep_serving(context, run, target)
+    with context.pool.connection() as connection:
+        pending = work_items.enqueue_pending(connection, target.collection_id, target.id, run.id)
     if pending:
-        index_shard(context, key)
+        drain(context, run, target)
 
 
-def _open(context: IndexContext, connection: Connection, key: str) -> tuple[int, Run, Generation]:
+def _open(context: IndexContext, connection: Connection, key: str) -> tuple[Run, Generation]:
     collection = collections.collection_id(connection, context.collection.name)
     run = runs.run_by_key(connection, collection, key)
     target = generations.generation(connection, run.generation_id or 0)
     connection.commit()
-    return collection, run, target
+    return run, target
 
 
-def _check(context: IndexContext, connection: Connection, collection: int, run: Run, target: Generation) -> None:
-    if target.state not in ("building", "live"):
-        _check_replaced(connection, collection, target)
-        return
-    if work_items.enqueue_pending(connection, collection, target.id, run.id):
-        raise _Behind("documents are still to be embedded", "the source changed meanwhile", "Run again")
-    limits = context.collection.validation
-    sizes = changes.sizes(connection, collection, target.id)
-    rejected = quarantine.count_open(connection, collection, target.id)[1]
-    check_rejections(rejected, sizes.awaiting_publication(target), limits)
-    live = generations.live_generation(connection, collection)
-    if live is not None:
-        removed = [c.uri for c in changes.changes(connection, collection, live.id) if c.action == "deleted"]
-        held = changes.sizes(connection, collection, live.id).held
-        # A person allowed what this run's plan showed, not what another run's listing may have missed since.
-        allowed = run.allow_deletes and set(removed) <= runs.deleted_uris(connection, run.id)
-        check_deletions(len(removed), held, sizes.wanted, limits, allow=allowed, examples=removed)
+def _prepare(context: IndexContext, connection: Connection, run: Run, built: Generation) -> None:
+    """Build the vector index of a loaded generation, and compare it with the live one.
+
+    :raises BadData: it is worse: it is kept as failed, and not built again by itself.
+    """
+    check(context, connection, run, built)
+    connection.commit()
+    with generations.attending(connection, built.id):
+        context.progress.step("build the vector index", None)
+        index = context.for_generation(built).collection.index
+        generations.build_index(connection, built, m=index.m, ef_construction=index.ef_construction)
+        generations.analyze(connection, built)
+        connection.commit()
+        live = generations.live_generation(connection, built.collection_id)
+        connection.commit()
+        report = compare_generations(
+            context.pool, built.collection_id, live, built,
+            lambda asked: context.for_generation(asked).embedder, progress=context.progress,
+        )  # fmt: skip
+        try:
+            check_quality(report, context.collection.generations.max_quality_loss)
+        except BadData:
+            generations.fail(connection, built, report.as_dict())
+            collections.hold_spec(connection, built.collection_id, built.spec_hash)
+            connection.commit()
+            raise
+        generations.save_gate(connection, built.id, report.as_dict())
+        connection.commit()
 
 
-def _check_replaced(connection: Connection, collection: int, target: Generation) -> None:
-    """Nothing is lost when another generation took this one's place, provided that it shows the same documents."""
-    live = generations.live_generation(connection, collection)
-    if live is None or changes.changes(connection, collection, live.id):
-        raise Transient(
-            f"generation {target.id} was replaced while this run worked on it", "another run went live", "Run again"
-        )
-
-
-def _publish(connection: Connection, collection: int, target: Generation) -> tuple[bool, int, int]:
-    """(anything changed, chunk rows written, chunk rows deleted)."""
+def _publish(context: IndexContext, connection: Connection, run: Run, target: Generation) -> bool:
+    """Whether anything changed for those who query."""
     if target.state == "live":
-        differs = changes.changes(connection, collection, target.id)
-        if not differs:
-            return False, 0, 0
-        written, deleted = chunks.merge_staged(connection, target)
-        deleted += chunks.remove_unwanted(connection, target)
-        chunks.refresh_metadata(connection, target.id)
-        return True, written, deleted
-    if target.state != "building":
-        return False, 0, 0  # another run has published it already
+        return publish_changes(context, connection, run, target)
+    if _replaced(connection, target):
+        return False
+    check(context, connection, run, target)
+    context.progress.step("publish", None)
     chunks.remove_unwanted(connection, target)
     chunks.refresh_metadata(connection, target.id)
     generations.make_live(connection, target)
+    collections.hold_spec(connection, target.collection_id, None)
+    runs.add_counts(connection, run.id, written=chunks.count_chunks(connection, target))
+    generations.drop_old(connection, target.collection_id, keep=context.collection.generations.keep)
+    documents.collect_garbage(connection, target.collection_id)
     logger.info("generation %d is live", target.id)
-    return True, chunks.count_chunks(connection, target), 0
+    return True
 
 
-def _outcome(connection: Connection, collection: int, key: str, target: Generation, changed: bool) -> Outcome:
-    run = runs.run_by_key(connection, collection, key)
+def _replaced(connection: Connection, target: Generation) -> bool:
+    """Whether another generation took this one's place, and shows the same documents: then nothing is lost.
+
+    :raises BadData: it was refused.
+    :raises Transient: the other took its place and lacks something.
+    """
+    if target.state in ("building", "live"):
+        return False
+    if target.state == "failed":
+        raise BadData(
+            f"generation {target.id} was refused by the quality gate", "the one before stays live",
+            f"See `ragworks generations NAME`; take it all the same with: ragworks activate NAME {target.id}",
+        )  # fmt: skip
+    live = generations.live_generation(connection, target.collection_id)
+    if live is None or changes.any_change(connection, target.collection_id, live.id):
+        raise Transient(
+            f"generation {target.id} was replaced while this run worked on it", "another run went live", "Run again"
+        )
+    return True
+
+
+def _outcome(connection: Connection, key: str, target: Generation, changed: bool) -> Outcome:
+    run = runs.run_by_key(connection, target.collection_id, key)
     total = chunks.count_chunks(connection, target)
-    quarantined = quarantine.count_open(connection, collection)[0]
+    quarantined = quarantine.count_open(connection, target.collection_id)[0]
     return Outcome(run.id, target.id, changed, total, run.embedded, run.reused, run.written, run.deleted, quarantined)

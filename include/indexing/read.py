@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from include.indexing.hashing import text_hash, version_hash
+from include.indexing.near_duplicates import signature
 from include.quality.suites import CONTROL_CHARACTERS, document_rules
 from include.quality.validate import validate
-from include.sources.source import SourceObject
-from include.store import documents, objects, quarantine, reports, runs
+from include.sources.source import SourceObject, unreadable
+from include.store import documents, forgotten, objects, quarantine, reports, runs
 from include.store.documents import DocumentRow
 from include.store.quarantine import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from include.indexing.context import IndexContext
     from include.sources.source import Document
+    from include.store.objects import ToRead
     from include.store.pool import Connection
 
 logger = logging.getLogger(__name__)
 
 BATCH_DOCUMENTS, BATCH_CHARACTERS = 1000, 16_000_000  # what is held in memory at a time
+SUSPECT_ATTEMPTS, MAX_ATTEMPTS = 2, 5  # readings that never ended: after so many it is read alone, or not at all
 _CONTROL = re.compile(CONTROL_CHARACTERS)
 
 
 class ObjectReader:
-    """Streams objects through validation into the store; an object's fingerprint is saved with its last document.
+    """Streams the objects of :func:`include.store.objects.add_to_read` through validation into the store.
+
+    An object's fingerprint is saved with its last document. An object whose reading ends its process (a parser that takes
+    all memory) is read alone the next times, and refused after MAX_ATTEMPTS of them.
 
     :param checkpoint: called after each batch, to commit it (a dry run passes a no-op).
     """
@@ -41,36 +50,61 @@ class ObjectReader:
         self._since = runs.database_time(connection)
         self._buffer: list[Document] = []
         self._characters = 0
-        self._finished: list[SourceObject] = []
-        self._seen: dict[str, list[str]] = {}  # uris shown by objects with several documents
+        self._finished: list[ToRead] = []
         self._incomplete: set[str] = set()  # objects of which not every row could be told by its id
-        self._changed: set[str] = set()
-        self._several = False
         self._displaced: set[str] = set()  # unchanged objects that lost a uri to one that comes before
-        self._claimed: dict[int, str] = {}  # hash of uri → the object that showed it in this run
 
-    def read(self, changed: Sequence[SourceObject]) -> None:
-        """Read these objects, and those whose refused duplicates they may set free or displace."""
-        self._several = objects.count_present(self._connection, self._collection) > 1
-        while changed:
-            self._changed |= {obj.uri for obj in changed}
-            self._read(changed)
-            changed = self._affected()
+    def read(self) -> None:
+        """Read what waits, and those objects whose refused duplicates are set free or displaced by it."""
+        last = 0
+        while True:
+            objects.announce(self._connection, self._collection, last)
+            self._context.progress.step("read", objects.count_to_read(self._connection, last))
+            self._checkpoint()
+            last = self._read_after(last)
+            if not self._affected():
+                return
 
-    def _read(self, changed: Sequence[SourceObject]) -> None:
-        self._context.progress.step("read", len(changed))
-        for obj in changed:
-            for document in self._context.source.read(obj):
+    def _read_after(self, last: int) -> int:
+        while page := objects.next_to_read(self._connection, self._collection, last, BATCH_DOCUMENTS):
+            for group in _groups(page):
+                self._read_group(group)
+            last = page[-1].number
+        return last
+
+    def _read_group(self, group: Sequence[ToRead]) -> None:
+        uris = [obj.uri for obj in group]
+        objects.begin(self._connection, self._collection, uris)
+        self._checkpoint()
+        try:
+            self._read_objects({obj.uri: obj for obj in group})
+        except Exception:
+            with suppress(psycopg.Error):  # an error in order is not what MAX_ATTEMPTS is about
+                self._connection.rollback()
+                objects.release(self._connection, self._collection, uris)
+                self._checkpoint()
+            raise
+        self._flush()
+
+    def _read_objects(self, group: Mapping[str, ToRead]) -> None:
+        readable = [SourceObject(o.uri, o.fingerprint, o.size) for o in group.values() if o.attempts < MAX_ATTEMPTS]
+        for obj in group.values():
+            if obj.attempts >= MAX_ATTEMPTS:
+                self._buffer.append(_poisonous(obj))
+                self._finished.append(obj)
+        for source_object, found in self._context.source.read_many(readable):
+            for document in found:
                 self._buffer.append(document)
                 self._characters += len(document.text)
                 if len(self._buffer) >= BATCH_DOCUMENTS or self._characters >= BATCH_CHARACTERS:
                     self._flush()
-            self._finished.append(obj)
+            self._finished.append(group[source_object.uri])
             self._context.progress.advance(1)
-        self._flush()
 
     def _flush(self) -> None:
         batch, self._buffer, self._characters = self._buffer, [], 0
+        forgotten_uris = forgotten.is_forgotten(self._connection, self._collection, [d.uri for d in batch])
+        batch = [d for d in batch if d.uri not in forgotten_uris]
         if batch:
             self._store(batch)
         self._finish_objects()
@@ -89,29 +123,41 @@ class ObjectReader:
                 for i, d in refused.items()
             ],
         )  # fmt: skip
-        documents.save_documents(self._connection, self._collection, [_row(d) for i, d in enumerate(batch) if i not in refused])
+        documents.save_documents(
+            self._connection, self._collection, [self._row(d) for i, d in enumerate(batch) if i not in refused]
+        )
         reports.save_report(
             self._connection, self._run, "documents",
             success=not refused, evaluated=len(batch), rejected=len(refused), result=verdict.result,
         )  # fmt: skip
         for document in batch:
-            self._seen.setdefault(document.object_uri, []).append(document.uri)
             if document.problem and (document.uri == document.object_uri or document.uri.startswith(f"{document.object_uri}#")):
                 self._incomplete.add(document.object_uri)
         if refused:
             logger.warning("quarantined %d of %d documents: see the quarantine of the collection", len(refused), len(batch))
 
+    def _row(self, document: Document) -> DocumentRow:
+        content = text_hash(document.text)
+        version = version_hash(content, document.metadata, document.acl)
+        signed = signature(document.text) if self._context.collection.near_duplicates.threshold is not None else None
+        return DocumentRow(
+            document.uri, document.object_uri, document.text, content, version, document.metadata, document.acl, signed
+        )
+
     def _finish_objects(self) -> None:
         """Objects whose every document is in: note what they no longer show, then their fingerprint."""
         finished, self._finished = self._finished, []
+        if not finished:
+            return
         for obj in finished:
-            seen = self._seen.pop(obj.uri, [])
             if obj.uri in self._incomplete:
                 # A row that cannot be told by its id, or the unread rest, may be any of the missing ones: keep them all.
                 logger.warning("%s has unreadable rows: documents missing from it are kept", obj.uri)
-                continue
-            documents.mark_vanished(self._connection, self._collection, obj.uri, seen)
-        objects.save_objects(self._connection, self._collection, [(o.uri, o.fingerprint) for o in finished])
+        complete = [obj.uri for obj in finished if obj.uri not in self._incomplete]
+        objects.mark_unseen(self._connection, self._collection, complete)
+        poisonous = [obj for obj in finished if obj.attempts >= MAX_ATTEMPTS]
+        objects.save_objects(self._connection, self._collection, [o for o in finished if o.attempts < MAX_ATTEMPTS])
+        objects.save_objects(self._connection, self._collection, poisonous, attempts=MAX_ATTEMPTS - 1)  # one try at the next
         quarantine.resolve_objects(self._connection, self._collection, self._since, [o.uri for o in finished])
 
     def _held_elsewhere(self, batch: list[Document]) -> dict[str, str]:
@@ -120,29 +166,48 @@ class ObjectReader:
         What a changed object held before this run does not count: a row may move from file to file. An unchanged object
         that comes later gives way, and is read again so that its row is refused.
         """
+        first = objects.show_documents(self._connection, [(d.uri, d.object_uri) for d in batch])
         shared = [d for d in batch if d.uri != d.object_uri]
         owners = documents.owners(self._connection, self._collection, [d.uri for d in shared])
+        changing = objects.is_to_be_read(self._connection, sorted(set(owners.values())))
         held: dict[str, str] = {}
         for document in shared:
             owner = owners.get(document.uri, document.object_uri)
-            if owner not in self._changed and owner != document.object_uri:
+            if owner not in changing and owner != document.object_uri:
                 if owner < document.object_uri:
                     held[document.uri] = owner
                 else:
                     self._displaced.add(owner)
-            if self._several:
-                first = self._claimed.setdefault(hash(document.uri), document.object_uri)
-                if first != document.object_uri:
-                    held[document.uri] = first
+            if first[document.uri] != document.object_uri:
+                held[document.uri] = first[document.uri]
         return held
 
-    def _affected(self) -> list[SourceObject]:
-        """Unchanged objects that must be read again because of what this run read elsewhere."""
+    def _affected(self) -> int:
+        """Have unchanged objects read again because of what this run read elsewhere; returns how many."""
         quarantine.resolve_vanished(self._connection, self._collection)
-        waiting = {*self._displaced, *quarantine.orphaned_duplicates(self._connection, self._collection)} - self._changed
+        waiting = {*self._displaced, *quarantine.orphaned_duplicates(self._connection, self._collection)}
         self._displaced.clear()
-        known = objects.fingerprints(self._connection, self._collection, sorted(waiting))
-        return [SourceObject(uri, fingerprint, 0) for uri, fingerprint in sorted(known.items()) if fingerprint]
+        return objects.add_again(self._connection, self._collection, sorted(waiting))
+
+
+def _groups(page: Sequence[ToRead]) -> Iterator[list[ToRead]]:
+    """In order: together what gave no trouble, alone what may have ended a process."""
+    group: list[ToRead] = []
+    for obj in page:
+        if obj.attempts >= SUSPECT_ATTEMPTS:
+            if group:
+                yield group
+            yield [obj]
+            group = []
+        else:
+            group.append(obj)
+    if group:
+        yield group
+
+
+def _poisonous(obj: ToRead) -> Document:
+    problem = f"reading it ended the process {obj.attempts} times (out of memory?); repair or split the file, or exclude it"
+    return unreadable(obj.uri, obj.uri, problem, size=obj.size)
 
 
 def _columns(
@@ -167,9 +232,3 @@ def _duplicate(document: Document, held_elsewhere: dict[str, str]) -> str | None
     if held_elsewhere.get(document.uri, document.object_uri) != document.object_uri:
         return f"duplicate id: {held_elsewhere[document.uri]} holds it too; make the ids unique"
     return document.problem if document.problem.startswith("duplicate id") else None
-
-
-def _row(document: Document) -> DocumentRow:
-    content = text_hash(document.text)
-    version = version_hash(content, document.metadata, document.acl)
-    return DocumentRow(document.uri, document.object_uri, document.text, content, version, document.metadata, document.acl)

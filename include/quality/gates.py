@@ -8,6 +8,7 @@ from include.errors import BadData
 
 if TYPE_CHECKING:
     from include.config import Validation
+    from include.evaluation.gate_report import GateReport
 
 
 def allowed_rejections(batch: int, max_rejected: float) -> int:
@@ -55,4 +56,24 @@ def check_deletions(vanished: int, held: int, wanted: int, validation: Validatio
         f"this run would delete {vanished} of {held} documents ({share:.1%}): {shown}",
         f"{why}; nothing was removed",
         "If the source is right, run once with --allow-deletes (in Airflow: allow_deletes); if not, repair the source",
+    )
+
+
+def check_quality(report: GateReport, limit: float) -> None:
+    """Keep a built generation from going live when it is surely worse.
+
+    :param limit: ``generations.max_quality_loss``, in nDCG@10.
+    :raises BadData: the mean loss exceeds the limit and its 95 % interval lies wholly below zero.
+    """
+    if not report.compared or report.difference is None or report.high is None:
+        return
+    if -report.difference <= limit or report.high >= 0:
+        return
+    # Queries stay out of the message, which outlives what `forget` erases: the report has them.
+    worst = ", ".join(f"{' and '.join(loss.documents)} {loss.live:.2f} → {loss.built:.2f}" for loss in report.worst)
+    raise BadData(
+        f"generation {report.built_generation} is worse than the live one: {report.summary()}",
+        f"generations.max_quality_loss is {limit:g} and the loss is sure; generation {report.live_generation} stays live;"
+        f" documents found worst: {worst}",
+        f"Change the settings back, or take it all the same: ragworks activate NAME {report.built_generation}",
     )

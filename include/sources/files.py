@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from include.sources.location import compile_glob
 from include.sources.parse import parse, parser_fingerprint, type_of
-from include.sources.source import Document, SourceObject, Unreadable, too_large, unreadable
+from include.sources.source import Document, SourceObject, Unreadable, one_by_one, too_large, unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from include.sources.location import Entry, Location
 
@@ -59,6 +59,10 @@ class FilesSource:
             yield unreadable(obj.uri, obj.uri, error, metadata={"path": obj.uri, "type": kind}, size=obj.size)
             return
         yield Document(obj.uri, obj.uri, parsed.text, parsed.metadata, size=len(raw))
+
+    def read_many(self, objects: Sequence[SourceObject]) -> Iterator[tuple[SourceObject, Iterator[Document]]]:
+        """Each file with its documents."""
+        return one_by_one(self, objects)
 
     def _object(self, entry: Entry) -> SourceObject:
         parser = parser_fingerprint(type_of(entry.uri) or "text")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from include.sources.lines import Truncated, read_lines
 from include.sources.location import compile_glob
 from include.sources.rows import parse_row
-from include.sources.source import Document, SourceObject, Unreadable, too_large, unreadable
+from include.sources.source import Document, SourceObject, Unreadable, one_by_one, too_large, unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from include.sources.lines import Line
     from include.sources.location import Location
@@ -49,6 +49,10 @@ class JsonlSource:
             yield unreadable(f"{obj.uri}#truncated", obj.uri, error, size=obj.size)
         except Unreadable as error:
             yield unreadable(obj.uri, obj.uri, error, size=obj.size)
+
+    def read_many(self, objects: Sequence[SourceObject]) -> Iterator[tuple[SourceObject, Iterator[Document]]]:
+        """Each file with its documents."""
+        return one_by_one(self, objects)
 
     def _document(self, line: Line, object_uri: str, first_seen: dict[int, int]) -> Document:
         if line.size > self._max_bytes:

@@ -28,6 +28,11 @@ _VERSIONS = (
     "last_modified", "Last-Modified", "updated", "mtime", "modified", "modify", "client_modified", "date_time",
     "created",
 )  # fmt: skip
+_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "CredentialRetrievalError"}  # botocore's
+
+
+class _Outdated(Unreadable):
+    """The object is another one by now than the listing that the file system keeps says."""
 
 
 class RemoteFolder:
@@ -58,11 +63,8 @@ class RemoteFolder:
                 return self._told([self._entry(self._root.rsplit("/", 1)[-1], top)])
         except RagworksError:
             raise
-        except PermissionError as error:
-            fix = "Correct the credentials or the store's policy"
-            raise BadConfiguration(f"source.path {self._url}", f"no permission: {_reason(error)}", fix) from error
         except Exception as error:  # every store has its own family of exceptions
-            raise self._unavailable(error) from error
+            raise self._listing_failed(error) from error
         fix = "Name the folder, and the file in source.glob"
         raise BadConfiguration(f"source.path {self._url}", "not a folder", fix)
 
@@ -74,20 +76,32 @@ class RemoteFolder:
                 return Unreadable(f"cannot read {uri}: it is gone since it was listed; run again")
             if isinstance(error, PermissionError | IsADirectoryError):
                 return Unreadable(f"cannot read {uri}: {_reason(error)}; let this user read it, or exclude it")
+            if type(error).__name__ == "FileExpired":  # s3fs reads on condition of the etag that it listed
+                return _Outdated(f"cannot read {uri}: it changed while it was read; run again")
             return self._unavailable(error)
 
         try:
+            return self._open(uri, translate)
+        except _Outdated:
+            self._fs.invalidate_cache()
+            return self._open(uri, translate)
+
+    def _open(self, uri: str, translate: Callable[[Exception], RagworksError]) -> io.BufferedReader:
+        try:
             path = f"{self._root}/{uri}" if self._is_folder(uri) else self._root
-            stream = self._fs.open(path, "rb")
+            stream = guarded(self._fs.open(path, "rb"), translate)
         except Exception as error:
             raise translate(error) from error
-        return guarded(stream, translate)
+        stream.peek(1)  # the first request is sent here, where it can be sent again
+        return stream
 
     def _walk(self, wanted: Callable[[str], bool]) -> list[Entry]:
         entries = []
         for info in self._infos():
-            uri = str(info["name"])[len(self._root) :].lstrip("/")
-            if info["type"] == "file" and not any(hidden(part) for part in uri.split("/")) and wanted(uri):
+            uri = str(info["name"])[len(self._root) :].removeprefix("/")  # a key may begin with a slash of its own
+            if info["type"] != "file" or uri.endswith("/"):  # a console's "folder" is an empty object
+                continue
+            if not any(hidden(part) for part in uri.split("/")) and wanted(uri.lstrip("/")):
                 entries.append(self._entry(uri, info))
         return entries
 
@@ -127,8 +141,18 @@ class RemoteFolder:
             if _outage(error):
                 raise
             fix = "Create it or correct source.path"
-            raise BadConfiguration(f"source.path {self._url} does not exist", "", fix) from error
+            why = _reason(error) if error.__cause__ else ""  # there may be no bucket
+            raise BadConfiguration(f"source.path {self._url} does not exist", why, fix) from error
         return top
+
+    def _listing_failed(self, error: Exception) -> RagworksError:
+        if isinstance(error, PermissionError):
+            fix = "Correct the credentials or the store's policy"
+            return BadConfiguration(f"source.path {self._url}", f"no permission: {_reason(error)}", fix)
+        if type(error).__name__ in _NO_CREDENTIALS:
+            fix = "Name an Airflow connection in source.conn_id, or set the variables that the store's package reads"
+            return BadConfiguration(f"source.path {self._url}", f"no credentials: {_reason(error)}", fix)
+        return self._unavailable(error)
 
     def _unavailable(self, error: Exception) -> ServiceUnavailable:
         fix = "Check the network and try again"

@@ -1,4 +1,4 @@
-"""One line of a jsonl file to a document; each thing that can be wrong with it has its own message."""
+"""One row, of a jsonl file or a query, to a document; each thing that can be wrong with it has its own message."""
 
 from __future__ import annotations
 
@@ -19,15 +19,46 @@ def parse_row(line: Line, object_uri: str) -> Document:
     uri, locator = f"{object_uri}#L{line.number}", f"line {line.number}"
     try:
         row = _row(line.data)
-        uri = _identifier(row)
+    except Unreadable as error:
+        return unreadable(uri, object_uri, error, size=line.size, locator=locator)
+    return row_document(row, uri, object_uri, line.size, locator)
+
+
+def row_document(row: dict[str, Any], uri: str, object_uri: str, size: int, locator: str = "") -> Document:
+    """The document of one row {"id", "title", "text", "metadata", "acl"}, with its ``problem`` when it is refused.
+
+    :param uri: what to call a row whose id cannot be used.
+    """
+    try:
+        uri = identifier(row.get("id"))
         text, title = _text(row)
         metadata = _metadata(row)
         acl = _acl(row)
     except Unreadable as error:
-        return unreadable(uri, object_uri, error, size=line.size, locator=locator)
+        return unreadable(uri, object_uri, error, size=size, locator=locator)
     if title:
         text, metadata["title"] = f"{title}\n\n{text}", title
-    return Document(uri, object_uri, text, metadata, acl, line.size, locator)
+    return Document(uri, object_uri, text, metadata, acl, size, locator)
+
+
+def identifier(value: object) -> str:
+    """A row's id as the document's uri.
+
+    :raises Unreadable: it is missing, of another type than string or integer, empty, too long, or cannot be stored.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _wrong("id", value, "make it a string or an integer")
+    try:
+        uri = str(value)
+    except ValueError as error:  # more digits than Python prints
+        raise Unreadable("id is a number of thousands of digits; make it a short string") from error
+    if not uri.strip():
+        raise Unreadable("id is empty; give each row its own")
+    if problem := unstorable(uri):
+        raise Unreadable(f"id {problem}; remove it")
+    if len(uri.encode()) > _LONGEST_ID:
+        raise Unreadable(f"id is longer than {_LONGEST_ID:,} bytes; make it shorter")
+    return uri
 
 
 def _row(data: bytes) -> dict[str, Any]:
@@ -46,23 +77,6 @@ def _row(data: bytes) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
-
-
-def _identifier(row: dict[str, Any]) -> str:
-    value = row.get("id")
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise _wrong("id", value, "make it a string or an integer")
-    try:
-        uri = str(value)
-    except ValueError as error:  # more digits than Python prints
-        raise Unreadable("id is a number of thousands of digits; make it a short string") from error
-    if not uri.strip():
-        raise Unreadable("id is empty; give each row its own")
-    if problem := unstorable(uri):
-        raise Unreadable(f"id {problem}; remove it")
-    if len(uri.encode()) > _LONGEST_ID:
-        raise Unreadable(f"id is longer than {_LONGEST_ID:,} bytes; make it shorter")
-    return uri
 
 
 def _text(row: dict[str, Any]) -> tuple[str, str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from include.errors import BadData
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
@@ -21,10 +21,10 @@ class Unreadable(BadData):
 
 @dataclass(frozen=True, slots=True)
 class SourceObject:
-    """What a listing sees: one file.
+    """What a listing sees: one file, or one row of a query.
 
-    :param uri: posix path relative to the source's root; for a single-file source its file name.
-    :param fingerprint: changes when the file or its parser may have changed; found without opening the file.
+    :param uri: posix path relative to the source's root; for a single-file source its file name; for a query the row's id.
+    :param fingerprint: changes when the object or its parser may have changed; found without opening the object.
     :param size: bytes; 0 where the store does not tell.
     """
 
@@ -45,6 +45,7 @@ class Document:
     :param size: bytes of the raw document.
     :param locator: where in the object, for messages: "line 17".
     :param problem: one line, why it could not be read and what to do; "" when it is fine.
+    :param scrubbed: personal data taken out of it, by kind.
     """
 
     uri: str
@@ -55,6 +56,7 @@ class Document:
     size: int = 0
     locator: str = ""
     problem: str = ""
+    scrubbed: Mapping[str, int] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -74,6 +76,22 @@ class Source(Protocol):
         :raises ServiceUnavailable: the store does not answer.
         """
         ...
+
+    def read_many(self, objects: Sequence[SourceObject]) -> Iterator[tuple[SourceObject, Iterator[Document]]]:
+        """Each object with its documents, in the order asked; take an object's documents before the next object.
+
+        A store that answers for many objects at once is asked so: a query for a page of rows, not one for each.
+
+        :param objects: a page, about a thousand.
+        :raises ServiceUnavailable: the store does not answer.
+        """
+        ...
+
+
+def one_by_one(source: Source, objects: Sequence[SourceObject]) -> Iterator[tuple[SourceObject, Iterator[Document]]]:
+    """``read_many`` of a source that opens each object by itself."""
+    for obj in objects:
+        yield obj, source.read(obj)
 
 
 def unreadable(

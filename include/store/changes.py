@@ -1,4 +1,4 @@
-"""The difference between what the source wants and what a generation holds, counted and listed."""
+"""The difference between what the source wants and what a generation holds, counted, listed and explained."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from include.store.generations import Generation
     from include.store.pool import Connection
 
-# One row a document that differs; renamed: new uri, content that a vanished document of the generation has.
-_CHANGES = """
-with held as (select document_id, content_hash, version_hash, acl from ragworks.generation_document
-              where generation_id = %(g)s and not staged),
-gone as (select d.uri, h.content_hash, row_number() over (partition by h.content_hash order by d.uri) as n
-         from held h join ragworks.document d on d.id = h.document_id
-         left join ragworks.desired_document w on w.id = d.id where not coalesce(w.wanted, false)),
-wanted as (select d.uri, d.content_hash, d.version_hash, d.acl, h.document_id is not null as is_held, r.document_id is not null
-                  as is_rejected, h.content_hash as held_content, h.version_hash as held_version, h.acl as held_acl,
-                  row_number() over (partition by d.content_hash, h.document_id is null order by d.uri) as n
-           from ragworks.desired_document d left join held h on h.document_id = d.id
-           left join ragworks.rejection r
-             on r.generation_id = %(g)s and r.document_id = d.id and r.content_hash = d.content_hash
-           where d.collection_id = %(c)s and d.wanted)
-select w.uri, case when r.uri is not null then 'renamed' when not w.is_held then 'added' when w.is_rejected then 'metadata_only'
-                   when w.held_content <> w.content_hash then 'changed' else 'metadata_only' end as action, r.uri as old_uri
-from wanted w left join gone r on not w.is_held and not w.is_rejected and r.content_hash = w.content_hash and r.n = w.n
-where case when w.is_rejected then w.is_held and w.held_acl is distinct from w.acl
-      else w.held_version is distinct from w.version_hash end
-union all
-select uri, 'deleted', null from gone
-order by 1
+ITERSIZE = 10_000
+
+_EXPLAINED = """
+select c.uri, c.action, case c.action
+    when 'added' then 'new in the source'
+    when 'renamed' then 'moved from ' || c.old_uri
+    when 'deleted' then 'no longer in the source'
+    when 'changed' then 'its content changed'
+    else concat_ws(' and ', case when h.metadata is distinct from d.metadata then 'its metadata' end,
+                   case when h.acl is distinct from d.acl then 'its access list' end) || ' changed, its content did not' end
+    as reason
+from ragworks.changes({c}, {g}) c join ragworks.document d on d.id = c.id
+left join ragworks.generation_document h on h.generation_id = {g} and h.document_id = c.id and not h.staged
+"""
+_TO_LIVE = _EXPLAINED.format(c="%(c)s", g="%(g)s")
+_TO_NEW = f"""
+with of_source as ({_EXPLAINED.format(c="%(c)s", g="%(live)s")})
+select t.uri, coalesce(s.action, 'changed'), concat_ws('; ', s.reason, %(why)s::text)
+from ragworks.changes(%(c)s, %(g)s) t left join of_source s using (uri) where t.action <> 'deleted'
+union all select uri, action, reason from of_source where action = 'deleted'
 """
 _SIZES = """
 with held as (select document_id, version_hash from ragworks.generation_document where generation_id = %(g)s and not staged),
@@ -42,15 +42,6 @@ select count(w.id), count(h.document_id), count(w.id) filter (where not w.is_rej
        count(w.id) filter (where not w.is_rejected and h.version_hash is distinct from w.version_hash)
 from wanted w full join held h on h.document_id = w.id
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A document that differs; ``old_uri`` is where a renamed one was."""
-
-    uri: str
-    action: str
-    old_uri: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +58,35 @@ class Sizes:
         return self.accepted if target.state == "building" else self.pending
 
 
-def changes(connection: Connection, collection: int, generation_id: int | None) -> list[Change]:
-    """Every document that differs, by uri; without a generation every wanted document is an addition."""
-    rows = connection.execute(_CHANGES, {"g": generation_id, "c": collection}).fetchall()
-    moved_from = {old for _, action, old in rows if action == "renamed"}
-    return [Change(uri, action, old) for uri, action, old in rows if not (action == "deleted" and uri in moved_from)]
+def explained(
+    connection: Connection, collection: int, target: Generation, live: Generation | None, why: str
+) -> Iterator[tuple[str, str, str]]:
+    """(uri, action, reason) of every document that the run touches, streamed.
+
+    A new generation lacks everything: told is what is new in the source, and of the rest why it is made again.
+
+    :param why: how a new generation differs from the live one.
+    """
+    of_source = live is None or live.id == target.id
+    parameters = {"c": collection, "g": target.id, "live": live.id if live else None, "why": why}
+    with connection.cursor(name="explained") as cursor:
+        cursor.itersize = ITERSIZE
+        cursor.execute(_TO_LIVE if of_source else _TO_NEW, parameters)
+        yield from cursor
+
+
+def any_change(connection: Connection, collection: int, generation_id: int) -> bool:
+    """Whether the generation differs from what the source wants."""
+    row = connection.execute("select exists (select from ragworks.changes(%s, %s))", (collection, generation_id)).fetchone()
+    return bool(row and row[0])
+
+
+def deletions(connection: Connection, collection: int, generation_id: int) -> list[str]:
+    """The documents that the generation holds and the source no longer has, by uri."""
+    rows = connection.execute(
+        "select uri from ragworks.changes(%s, %s) where action = 'deleted' order by uri", (collection, generation_id)
+    )
+    return [str(row[0]) for row in rows]
 
 
 def sizes(connection: Connection, collection: int, generation_id: int | None) -> Sizes:

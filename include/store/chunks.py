@@ -81,6 +81,16 @@ def known_embeddings(
     return found
 
 
+def held_hashes(connection: Connection, sources: Sequence[Generation], text_hashes: Sequence[UUID]) -> set[UUID]:
+    """Which of these texts have a vector in generations of the same embedder and storage."""
+    found: set[UUID] = set()
+    for table in [t for g in sources for t in (g.chunks, g.staged)]:
+        missing = [h for h in text_hashes if h not in found]
+        query = sql.SQL("select distinct text_hash from {} where text_hash = any(%s)").format(table)
+        found.update(row[0] for row in connection.execute(query, (missing,)))
+    return found
+
+
 def merge_staged(connection: Connection, live: Generation) -> tuple[int, int]:
     """Replace the chunks of every staged document, leaving rows that stay the same untouched.
 
@@ -120,11 +130,7 @@ def refresh_metadata(connection: Connection, generation_id: int) -> None:
         " and d.content_hash = g.content_hash and d.version_hash <> g.version_hash",
         (generation_id,),
     )
-    connection.execute(
-        "update ragworks.generation_document g set acl = d.acl from ragworks.desired_document d"
-        " where g.generation_id = %s and not g.staged and d.id = g.document_id and d.wanted and d.acl is distinct from g.acl",
-        (generation_id,),
-    )
+    connection.execute(_REFRESH_ACL, {"g": generation_id})
 
 
 def remove_unwanted(connection: Connection, target: Generation) -> int:
@@ -152,6 +158,26 @@ def remove_unwanted(connection: Connection, target: Generation) -> int:
         (target.id, unwanted),
     )
     connection.execute("update ragworks.document set state = 'deleted', updated_at = now() where id = any(%s)", (unwanted,))
+    return deleted
+
+
+def remove_deleted(connection: Connection, target: Generation) -> int:
+    """Delete from a generation that did not serve for a while what was deleted meanwhile, and bring its ACLs up to date.
+
+    :return: chunk rows deleted.
+    """
+    parameters = {"g": target.id}
+    deleted = connection.execute(
+        sql.SQL("delete from {} c using ragworks.document d where d.id = c.document_id and d.state = 'deleted'").format(
+            target.chunks
+        )
+    ).rowcount
+    connection.execute(
+        "delete from ragworks.generation_document g using ragworks.document d where g.generation_id = %(g)s"
+        " and d.id = g.document_id and d.state = 'deleted'",
+        parameters,
+    )
+    connection.execute(_REFRESH_ACL, parameters)
     return deleted
 
 
@@ -201,6 +227,11 @@ def _copy(connection: Connection, target: Generation, rows: Sequence[ChunkRow]) 
             metadata = Jsonb(dict(r.metadata)) if r.metadata else None
             copy.write_row((r.document_id, r.ordinal, r.start, r.end, r.tokens, r.text_hash, metadata, wrap(r.embedding)))
 
+
+_REFRESH_ACL = (
+    "update ragworks.generation_document g set acl = d.acl from ragworks.desired_document d"
+    " where g.generation_id = %(g)s and not g.staged and d.id = g.document_id and d.wanted and d.acl is distinct from g.acl"
+)
 
 _DROP_STALE = """
 with stale as (

@@ -27,9 +27,42 @@ def collection_id(connection: Connection, name: str) -> int:
     return int(row[0])
 
 
+def held_spec(connection: Connection, collection: int) -> str | None:
+    """Hash of settings whose generation was refused by a gate or rolled back by a person: not built again by itself."""
+    row = connection.execute("select held_spec from ragworks.collection where id = %s", (collection,)).fetchone()
+    return str(row[0]) if row and row[0] else None
+
+
+def hold_spec(connection: Connection, collection: int, spec_hash: str | None) -> None:
+    """Keep runs from building these settings, until they change or a person asks for it; None lifts it."""
+    connection.execute("update ragworks.collection set held_spec = %s where id = %s", (spec_hash, collection))
+
+
+def replace_scrub(connection: Connection, collection: int, fingerprint: str) -> bool:
+    """Note what is taken out of the texts that are stored from now on.
+
+    :return: whether it was something else before.
+    """
+    return (
+        connection.execute(
+            "update ragworks.collection set scrub = %s where id = %s and scrub <> %s", (fingerprint, collection, fingerprint)
+        ).rowcount
+        > 0
+    )
+
+
 def lock_collection(connection: Connection, collection: int) -> None:
-    """Hold the collection until the transaction ends: plans and publications of one collection are serial."""
+    """Hold the collection until the transaction ends: plans and publications of one collection are serial.
+
+    A publication that went between the steps of a plan could remove what the plan's gate is about to protect.
+    """
     connection.execute("select pg_advisory_xact_lock(%s, %s)", (COLLECTION_LOCK, collection))
+    lock_publication(connection, collection)
+
+
+def lock_publication(connection: Connection, collection: int) -> None:
+    """Hold the question which generation is live until the transaction ends, without waiting for plans."""
+    connection.execute("select pg_advisory_xact_lock(%s, %s)", (PUBLICATION_LOCK, collection))
 
 
 def lock_collection_session(connection: Connection, collection: int) -> None:
@@ -44,4 +77,5 @@ def unlock_collection_session(connection: Connection, collection: int) -> None:
     connection.commit()
 
 
-COLLECTION_LOCK = 0x5247  # advisory lock class; the second key is the collection's id
+COLLECTION_LOCK = 0x5247  # advisory lock classes; the second key is the collection's id
+PUBLICATION_LOCK = 0x5250

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DocumentRow:
-    """One accepted document, as it is stored."""
+    """One accepted document, as it is stored; ``signature`` finds its near-duplicates."""
 
     uri: str
     object_uri: str
@@ -25,32 +25,34 @@ class DocumentRow:
     version_hash: UUID
     metadata: Mapping[str, Any]
     acl: tuple[str, ...] | None
+    signature: bytes | None = None
 
 
 def save_documents(connection: Connection, collection: int, rows: Sequence[DocumentRow]) -> None:
-    """Insert or update documents; a row whose version is already stored is not written."""
-    _save_texts(connection, collection, {row.content_hash: row.text for row in rows})
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "insert into ragworks.document (collection_id, uri, object_uri, content_hash, version_hash, metadata, acl)"
-            " values (%s, %s, %s, %s, %s, %s, %s) on conflict (collection_id, uri) do update set"
-            " object_uri = excluded.object_uri, content_hash = excluded.content_hash, version_hash = excluded.version_hash,"
-            " metadata = excluded.metadata, acl = excluded.acl, state = 'present', updated_at = now()"
-            " where (document.object_uri, document.version_hash, document.state)"
-            " is distinct from (excluded.object_uri, excluded.version_hash, 'present')",
-            [
-                (
-                    collection,
-                    r.uri,
-                    r.object_uri,
-                    r.content_hash,
-                    r.version_hash,
-                    Jsonb(dict(r.metadata)),
-                    _array(r.acl),
-                )
-                for r in rows
-            ],
-        )
+    """Insert or update documents, of one uri the last; a row whose version is already stored is not written."""
+    _save_texts(connection, collection, rows)
+    latest = list({row.uri: row for row in rows}.values())
+    connection.execute(
+        "insert into ragworks.document (collection_id, uri, object_uri, content_hash, version_hash, metadata, acl)"
+        " select %s, uri, object_uri, content_hash, version_hash, metadata,"
+        "  case when acl is not null then array(select jsonb_array_elements_text(acl)) end"
+        " from unnest(%s::text[], %s::text[], %s::uuid[], %s::uuid[], %s::jsonb[], %s::jsonb[])"
+        "  as new (uri, object_uri, content_hash, version_hash, metadata, acl)"
+        " on conflict (collection_id, uri) do update set"
+        " object_uri = excluded.object_uri, content_hash = excluded.content_hash, version_hash = excluded.version_hash,"
+        " metadata = excluded.metadata, acl = excluded.acl, state = 'present', updated_at = now()"
+        " where (document.object_uri, document.version_hash, document.state)"
+        " is distinct from (excluded.object_uri, excluded.version_hash, 'present')",
+        (
+            collection,
+            [r.uri for r in latest],
+            [r.object_uri for r in latest],
+            [r.content_hash for r in latest],
+            [r.version_hash for r in latest],
+            [Jsonb(dict(r.metadata)) for r in latest],
+            [None if r.acl is None else Jsonb(list(r.acl)) for r in latest],
+        ),
+    )
 
 
 def owners(connection: Connection, collection: int, uris: Sequence[str]) -> dict[str, str]:
@@ -60,19 +62,6 @@ def owners(connection: Connection, collection: int, uris: Sequence[str]) -> dict
         (collection, list(uris)),
     )
     return {str(uri): str(object_uri) for uri, object_uri in rows}
-
-
-def mark_vanished(connection: Connection, collection: int, object_uri: str, seen: Sequence[str]) -> int:
-    """Documents of an object that a complete reading of it did not show; nothing is removed before publish.
-
-    :return: how many.
-    """
-    return connection.execute(
-        "update ragworks.document set state = 'vanished', updated_at = now()"
-        " where collection_id = %s and object_uri = %s and state = 'present'"
-        " and not exists (select from unnest(%s::text[]) as seen (uri) where seen.uri = document.uri)",
-        (collection, object_uri, list(seen)),
-    ).rowcount
 
 
 def texts(connection: Connection, collection: int, content_hashes: Sequence[UUID]) -> dict[UUID, str]:
@@ -123,20 +112,16 @@ def collect_garbage(connection: Connection, collection: int) -> None:
     )
 
 
-def _save_texts(connection: Connection, collection: int, by_hash: Mapping[UUID, str]) -> None:
-    known = {
-        row[0]
-        for row in connection.execute(
-            "select content_hash from ragworks.document_text where collection_id = %s and content_hash = any(%s)",
-            (collection, list(by_hash)),
-        )
-    }
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "insert into ragworks.document_text (collection_id, content_hash, text) values (%s, %s, %s) on conflict do nothing",
-            [(collection, content_hash, text) for content_hash, text in by_hash.items() if content_hash not in known],
-        )
-
-
-def _array(values: tuple[str, ...] | None) -> list[str] | None:
-    return None if values is None else list(values)
+def _save_texts(connection: Connection, collection: int, rows: Sequence[DocumentRow]) -> None:
+    by_hash = {row.content_hash: row for row in rows}
+    found = connection.execute(
+        "select content_hash from ragworks.document_text where collection_id = %s and content_hash = any(%s)",
+        (collection, list(by_hash)),
+    )
+    known = {row[0] for row in found}
+    new = [row for content_hash, row in by_hash.items() if content_hash not in known]
+    connection.execute(
+        "insert into ragworks.document_text (collection_id, content_hash, text, signature)"
+        " select %s, * from unnest(%s::uuid[], %s::text[], %s::bytea[]) on conflict do nothing",
+        (collection, [r.content_hash for r in new], [r.text for r in new], [r.signature for r in new]),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,23 +13,29 @@ from psycopg.types.json import Jsonb
 from include.errors import BadConfiguration, BadData, Transient
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from psycopg.sql import Identifier
 
     from include.store.pool import Connection
 
-INDEX_LOCK = 0x5249  # advisory lock class; the second key is the generation's id
+INDEX_LOCK, ATTENDED_LOCK = 0x5249, 0x5241  # advisory lock classes; the second key is the generation's id
 MAX_DIMENSION = {"halfvec": 4000, "vector": 2000}  # of an HNSW index, https://github.com/pgvector/pgvector#hnsw
 
 _COLUMNS = sql.SQL(
-    "id, collection_id, spec, spec_hash, embedder, dimension, storage, state, canary, metrics, created_at, live_at, retired_at"
+    "id, collection_id, spec, spec_hash, embedder, dimension, storage, state, canary, metrics, gate, created_at, live_at,"
+    " retired_at"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A row of ragworks.generation; ``canary`` is the flattened embeddings of the fixed strings."""
+    """A row of ragworks.generation.
+
+    :param canary: the flattened embeddings of the fixed strings.
+    :param gate: how its quality compared with the generation it was to replace.
+    """
 
     id: int
     collection_id: int
@@ -40,6 +47,7 @@ class Generation:
     state: str
     canary: list[float] | None
     metrics: dict[str, Any]
+    gate: dict[str, Any] | None
     created_at: datetime
     live_at: datetime | None
     retired_at: datetime | None
@@ -178,7 +186,9 @@ def make_live(connection: Connection, built: Generation) -> None:
         "update ragworks.generation set state = 'retired', retired_at = now() where collection_id = %s and state = 'live'",
         (built.collection_id,),
     )
-    connection.execute("update ragworks.generation set state = 'live', live_at = now() where id = %s", (built.id,))
+    connection.execute(
+        "update ragworks.generation set state = 'live', live_at = now(), retired_at = null where id = %s", (built.id,)
+    )
 
 
 def drop_generation(connection: Connection, old: Generation) -> None:
@@ -187,8 +197,47 @@ def drop_generation(connection: Connection, old: Generation) -> None:
     connection.execute("delete from ragworks.generation where id = %s and state <> 'live'", (old.id,))
 
 
-def drop_retired(connection: Connection, collection: int, *, keep: int) -> None:
-    """Drop retired generations beyond the newest ``keep``."""
-    retired = [g for g in generations(connection, collection) if g.state == "retired"]
-    for old in sorted(retired, key=lambda g: g.id, reverse=True)[keep:]:
+def fail(connection: Connection, refused: Generation, gate: dict[str, Any]) -> None:
+    """Keep a built generation out of service, with the comparison that speaks against it."""
+    connection.execute(
+        "update ragworks.generation set state = 'failed', retired_at = now(), gate = %s where id = %s and state = 'building'",
+        (Jsonb(gate), refused.id),
+    )
+
+
+def save_gate(connection: Connection, generation_id: int, gate: dict[str, Any]) -> None:
+    """Keep how a generation compared with the live one."""
+    connection.execute("update ragworks.generation set gate = %s where id = %s", (Jsonb(gate), generation_id))
+
+
+def drop_old(connection: Connection, collection: int, *, keep: int) -> None:
+    """Drop retired generations beyond the ``keep`` that served last, and of the failed all but the newest."""
+    found = generations(connection, collection)
+    retired = [g for g in found if g.state == "retired"]
+    retired.sort(key=lambda g: (g.retired_at or g.created_at, g.id), reverse=True)
+    failed = [g for g in found if g.state == "failed"]
+    for old in [*retired[keep:], *failed[: len(failed) - min(1, keep)]]:
         drop_generation(connection, old)
+
+
+@contextmanager
+def attending(connection: Connection, generation_id: int) -> Iterator[None]:
+    """Show other runs that this session works on the generation; the server takes the sign down if the process dies."""
+    connection.execute("select pg_advisory_lock_shared(%s, %s)", (ATTENDED_LOCK, generation_id))
+    connection.commit()
+    try:
+        yield
+    finally:
+        if not connection.closed and not connection.broken:
+            connection.execute("select pg_advisory_unlock_shared(%s, %s)", (ATTENDED_LOCK, generation_id))
+            connection.commit()
+
+
+def attended(connection: Connection, generation_id: int) -> bool:
+    """Whether another session works on the generation."""
+    row = connection.execute(
+        "select exists (select from pg_locks where locktype = 'advisory' and classid = %s and objid = %s and granted"
+        " and pid <> pg_backend_pid() and database = (select oid from pg_database where datname = current_database()))",
+        (ATTENDED_LOCK, generation_id),
+    ).fetchone()
+    return bool(row and row[0])

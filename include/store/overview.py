@@ -19,7 +19,7 @@ def overview(connection: Connection, name: str | None = None) -> list[dict[str, 
 
 
 def _collection(connection: Connection, collection: int, name: str) -> dict[str, Any]:
-    built = [_generation(connection, g) for g in generations.generations(connection, collection)]
+    built = [describe_generation(connection, g) for g in generations.generations(connection, collection)]
     live = next((g for g in built if g["state"] == "live"), None)
     latest = next((r for r in runs.recent_runs(connection, collection, 100) if r.state == "done"), None)
     return {
@@ -33,7 +33,8 @@ def _collection(connection: Connection, collection: int, name: str) -> dict[str,
     }
 
 
-def _generation(connection: Connection, generation: generations.Generation) -> dict[str, Any]:
+def describe_generation(connection: Connection, generation: generations.Generation) -> dict[str, Any]:
+    """A generation with its counts and sizes."""
     held = changes.sizes(connection, generation.collection_id, generation.id).held
     return {
         "id": generation.id,

@@ -51,6 +51,17 @@ def open_pool(settings: Settings, *, max_size: int = 4) -> Iterator[Pool]:
             ) from error
 
 
+@contextmanager
+def open_connection(settings: Settings) -> Iterator[Connection]:
+    """One connection for who only looks: it cannot write, nothing is migrated, vectors stay text.
+
+    :raises ServiceUnavailable: nothing answers at the address, or it refuses the login.
+    """
+    with _connect(database_url(settings)) as connection:
+        connection.read_only = True
+        yield connection
+
+
 def database_url(settings: Settings) -> str:
     """The configured database, or the embedded server's (started if it is down)."""
     return settings.database_url or embedded.ensure_running(settings.home)

@@ -40,11 +40,14 @@ class QuarantineRow:
     acknowledged: bool
     first_seen: datetime
     last_seen: datetime
+    retry_at: datetime | None
 
 
+FIRST_RETRY, LAST_RETRY = "10 minutes", "1 day"  # between two tries: doubled each time, up to the last
+_BACKOFF = f"now() + least(interval '{LAST_RETRY}', interval '{FIRST_RETRY}' * power(2, least({{attempts}}, 20) - 1))"
 _SELECT_OPEN = (
     "select uri, locator, stage, expectation, detail, attempts, acknowledged_at is not null as acknowledged, first_seen,"
-    " last_seen from ragworks.quarantine where resolved_at is null"
+    " last_seen, retry_at from ragworks.quarantine where resolved_at is null"
 )
 
 
@@ -53,11 +56,12 @@ def save_refusals(connection: Connection, collection: int, run_id: int, refusals
     with connection.cursor() as cursor:
         cursor.executemany(
             "insert into ragworks.quarantine (collection_id, object_uri, uri, locator, stage, expectation, detail,"
-            " generation_id, first_run, last_run) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+            " generation_id, first_run, last_run, retry_at) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
+            f" {_BACKOFF.format(attempts=1)})"
             " on conflict (collection_id, object_uri, uri, locator, coalesce(generation_id, 0)) where resolved_at is null"
             " do update set stage = excluded.stage, expectation = excluded.expectation, detail = excluded.detail,"
             " attempts = quarantine.attempts + 1, last_run = excluded.last_run,"
-            " last_seen = now()",
+            f" last_seen = now(), retry_at = {_BACKOFF.format(attempts='quarantine.attempts + 1')}",
             [
                 (
                     collection,
@@ -107,13 +111,31 @@ def resolve_documents(connection: Connection, generation_id: int, uris: Sequence
     )
 
 
+def retry_due(connection: Connection, collection: int) -> int:
+    """Let contents be tried again whose chunks a generation refused, when their time has come.
+
+    :return: how many.
+    """
+    return connection.execute(
+        "delete from ragworks.rejection r using ragworks.quarantine q, ragworks.document d where q.collection_id = %s"
+        " and q.stage = 'chunk' and q.resolved_at is null and q.retry_at <= now() and r.generation_id = q.generation_id"
+        " and d.id = r.document_id and d.collection_id = q.collection_id and d.uri = q.uri",
+        (collection,),
+    ).rowcount
+
+
 def resolve_outdated(connection: Connection, collection: int) -> None:
-    """Close the rows of refused chunks whose document has another content by now, or left, or is to be tried again."""
+    """Close the rows of refused chunks whose document has another content by now, or left.
+
+    One that is to be tried again stays open until it passes, with its count of tries.
+    """
     connection.execute(
         "update ragworks.quarantine q set resolved_at = now()"
         " where collection_id = %s and stage = 'chunk' and resolved_at is null and not exists"
         " (select from ragworks.rejection r join ragworks.desired_document d on d.id = r.document_id and d.wanted"
-        "  and d.content_hash = r.content_hash where r.generation_id = q.generation_id and d.uri = q.uri)",
+        "  and d.content_hash = r.content_hash where r.generation_id = q.generation_id and d.uri = q.uri)"
+        " and not exists (select from ragworks.work_item w join ragworks.desired_document d on d.id = w.document_id"
+        "  and d.wanted and d.content_hash = w.content_hash where w.generation_id = q.generation_id and d.uri = q.uri)",
         (collection,),
     )
 

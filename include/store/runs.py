@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +12,7 @@ from psycopg.types.json import Jsonb
 from include.errors import BadData
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from include.store.pool import Connection
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A row of ragworks.run; ``seconds`` is the wall time of each step."""
+    """A row of ragworks.run.
+
+    :param estimate: texts, tokens, seconds and cost that the plan expected (:mod:`include.indexing.estimate`).
+    :param reads: objects read, by why.
+    :param tokens: tokens embedded.
+    :param scrubbed: personal data taken out of what was read, by kind.
+    :param seconds: wall time of each step.
+    """
 
     id: int
     collection_id: int
@@ -29,10 +37,14 @@ class Run:
     state: str
     generation_id: int | None
     plan: dict[str, Any] | None
+    estimate: dict[str, Any] | None
+    reads: dict[str, int]
     embedded: int
+    tokens: int
     reused: int
     written: int
     deleted: int
+    scrubbed: dict[str, int]
     seconds: dict[str, float]
     error: str | None
     started_at: datetime
@@ -51,8 +63,8 @@ class RunDocument:
 
 
 _SELECT = (
-    "select id, collection_id, key, mode, allow_deletes, state, generation_id, plan, embedded, reused, written, deleted,"
-    " seconds, error, started_at, finished_at from ragworks.run"
+    "select id, collection_id, key, mode, allow_deletes, state, generation_id, plan, estimate, reads, embedded,"
+    " tokens, reused, written, deleted, scrubbed, seconds, error, started_at, finished_at from ragworks.run"
 )
 
 
@@ -97,22 +109,46 @@ def recent_runs(connection: Connection, collection: int, limit: int) -> list[Run
         return cursor.execute(_SELECT + " where collection_id = %s order by id desc limit %s", (collection, limit)).fetchall()
 
 
-def save_plan(connection: Connection, run_id: int, generation_id: int | None, plan: Mapping[str, Any]) -> None:
-    """Keep what the run is going to do."""
+def save_plan(
+    connection: Connection,
+    run_id: int,
+    generation_id: int | None,
+    plan: Mapping[str, Any],
+    *,
+    estimate: Mapping[str, Any],
+    reads: Mapping[str, int],
+) -> None:
+    """Keep what the run is going to do, and what it read to know it."""
     connection.execute(
-        "update ragworks.run set generation_id = %s, plan = %s where id = %s",
-        (generation_id, Jsonb(dict(plan)), run_id),
+        "update ragworks.run set generation_id = %s, plan = %s, estimate = %s, reads = %s where id = %s",
+        (generation_id, Jsonb(dict(plan)), Jsonb(dict(estimate)), Jsonb(dict(reads)), run_id),
     )
 
 
-def save_run_documents(connection: Connection, run_id: int, rows: list[tuple[str, str, str]]) -> None:
-    """Keep (uri, action, reason) of every document in the run."""
+def save_run_documents(connection: Connection, run_id: int, rows: Iterable[tuple[str, str, str]]) -> dict[str, int]:
+    """Keep (uri, action, reason) of every document in the run, streamed.
+
+    :return: documents by action.
+    """
+    counts: Counter[str] = Counter()
     with (
         connection.cursor() as cursor,
         cursor.copy("copy ragworks.run_document (run_id, uri, action, reason) from stdin") as copy,
     ):
         for uri, action, reason in rows:
+            counts[action] += 1
             copy.write_row((run_id, uri, action, reason))
+    return dict(counts)
+
+
+def add_quarantined(connection: Connection, run_id: int, rows: Iterable[tuple[str, str]]) -> None:
+    """Keep (uri, reason) of refused documents; one that is in the run for another reason too has both."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into ragworks.run_document (run_id, uri, action, reason) values (%s, %s, 'quarantined', %s)"
+            " on conflict (run_id, uri) do update set reason = run_document.reason || '; quarantined: ' || excluded.reason",
+            [(run_id, uri, reason) for uri, reason in rows],
+        )
 
 
 def clear_run_documents(connection: Connection, run_id: int) -> None:
@@ -128,13 +164,19 @@ def save_outcomes(connection: Connection, outcomes: list[tuple[int, int, int, st
         )
 
 
-def run_documents(connection: Connection, run_id: int) -> list[RunDocument]:
-    """What became of each document of a run, by uri."""
+def run_documents(connection: Connection, run_id: int, limit: int | None = None) -> list[RunDocument]:
+    """What became of each document of a run, by uri; the first ``limit`` of them."""
     with connection.cursor(row_factory=class_row(RunDocument)) as cursor:
         return cursor.execute(
-            "select uri, action, reason, chunks, embedded from ragworks.run_document where run_id = %s order by uri",
-            (run_id,),
+            "select uri, action, reason, chunks, embedded from ragworks.run_document where run_id = %s order by uri limit %s",
+            (run_id, limit),
         ).fetchall()
+
+
+def count_documents(connection: Connection, run_id: int) -> int:
+    """Documents in a run."""
+    row = connection.execute("select count(*) from ragworks.run_document where run_id = %s", (run_id,)).fetchone()
+    return int(row[0]) if row else 0
 
 
 def deleted_uris(connection: Connection, run_id: int) -> set[str]:
@@ -144,14 +186,31 @@ def deleted_uris(connection: Connection, run_id: int) -> set[str]:
 
 
 def add_counts(
-    connection: Connection, run_id: int, *, embedded: int = 0, reused: int = 0, written: int = 0, deleted: int = 0
+    connection: Connection,
+    run_id: int,
+    *,
+    embedded: int = 0,
+    tokens: int = 0,
+    reused: int = 0,
+    written: int = 0,
+    deleted: int = 0,
 ) -> None:
     """Add to the run's counters, in the transaction that did the work."""
     connection.execute(
-        "update ragworks.run set embedded = embedded + %s, reused = reused + %s, written = written + %s, deleted = deleted + %s"
-        " where id = %s",
-        (embedded, reused, written, deleted, run_id),
+        "update ragworks.run set embedded = embedded + %s, tokens = tokens + %s, reused = reused + %s, written = written + %s,"
+        " deleted = deleted + %s where id = %s",
+        (embedded, tokens, reused, written, deleted, run_id),
     )
+
+
+def add_scrubbed(connection: Connection, run_id: int, found: Mapping[str, int]) -> None:
+    """Add to the run's counts of personal data taken out."""
+    for kind, count in found.items():
+        connection.execute(
+            "update ragworks.run set scrubbed = scrubbed || jsonb_build_object(%(k)s::text,"
+            " coalesce((scrubbed ->> %(k)s)::int, 0) + %(n)s) where id = %(run)s",
+            {"k": kind, "n": count, "run": run_id},
+        )
 
 
 def add_seconds(connection: Connection, run_id: int, step: str, seconds: float) -> None:

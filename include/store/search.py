@@ -25,8 +25,19 @@ MIN_EF_SEARCH, MAX_EF_SEARCH = 200, 1000  # 200: recall@10 0.997 at 21,976 rows;
 
 
 @dataclass(frozen=True, slots=True)
+class Duplicate:
+    """Where else a passage stands, and how well it was found there."""
+
+    document: str
+    ordinal: int
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
-    """One chunk found; ``score`` is the cosine similarity, -1 to 1."""
+    """One chunk found; ``score`` is the cosine similarity, -1 to 1, ``duplicates`` are other places that say the same."""
 
     document: str
     ordinal: int
@@ -35,6 +46,7 @@ class Hit:
     text: str
     score: float
     metadata: dict[str, Any]
+    duplicates: tuple[Duplicate, ...] = ()
 
 
 def dense(

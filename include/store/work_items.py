@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from include.store.pool import Connection, Pool
 
 LEASE_SECONDS = 1800
+SUSPECT_ATTEMPTS, MAX_ATTEMPTS = 2, 5  # workers that died over an item: after so many it is worked on alone, or refused
 WORKER_LOCK = 0x5257  # advisory lock class; the second key is the worker's id
 
 _FREE = (
@@ -30,13 +31,17 @@ _FREE = (
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """A document to chunk and embed."""
+    """A document to chunk and embed.
+
+    :param attempts: claims that were never ended in order, this one included.
+    """
 
     document_id: int
     uri: str
     content_hash: UUID
     characters: int
     run_id: int
+    attempts: int
 
 
 @contextmanager
@@ -80,18 +85,30 @@ def enqueue_pending(connection: Connection, collection: int, generation_id: int,
 
 
 def claim(connection: Connection, generation_id: int, worker_id: int, *, characters: int, limit: int) -> list[WorkItem]:
-    """Take the next free items, up to about ``characters`` of text and ``limit`` documents; at least one if any is free."""
+    """Take the next free items, up to about ``characters`` of text and ``limit`` documents; at least one if any is free.
+
+    An item over which workers died is taken alone, after the others.
+    """
     with connection.cursor(row_factory=class_row(WorkItem)) as cursor:
         return cursor.execute(
-            "with free as (select document_id, characters from ragworks.work_item where generation_id = %(g)s"
-            f" and {_FREE} order by document_id limit %(limit)s for update skip locked),"
-            " batch as (select document_id from (select document_id, sum(characters) over (order by document_id) - characters"
-            "  as before from free) s where before < %(characters)s)"
-            " update ragworks.work_item w set worker = %(worker)s,"
+            "with free as (select document_id, characters, attempts >= %(suspect)s as suspect from ragworks.work_item"
+            f"  where generation_id = %(g)s and {_FREE} order by attempts >= %(suspect)s, document_id limit %(limit)s"
+            "  for update skip locked),"
+            " batch as (select document_id from (select document_id, suspect,"
+            "  sum(characters) over (order by suspect, document_id) - characters as before,"
+            "  row_number() over (order by suspect, document_id) as n from free) s"
+            "  where before < %(characters)s and (n = 1 or not suspect))"
+            " update ragworks.work_item w set worker = %(worker)s, attempts = attempts + 1,"
             f" lease_until = now() + interval '{LEASE_SECONDS} seconds'"
             " from batch, ragworks.document d where w.generation_id = %(g)s and w.document_id = batch.document_id"
-            " and d.id = w.document_id returning w.document_id, d.uri, w.content_hash, w.characters, w.run_id",
-            {"g": generation_id, "worker": worker_id, "characters": characters, "limit": limit},
+            " and d.id = w.document_id returning w.document_id, d.uri, w.content_hash, w.characters, w.run_id, w.attempts",
+            {
+                "g": generation_id,
+                "worker": worker_id,
+                "characters": characters,
+                "limit": limit,
+                "suspect": SUSPECT_ATTEMPTS,
+            },
         ).fetchall()
 
 
@@ -109,11 +126,41 @@ def complete(connection: Connection, generation_id: int, worker_id: int, documen
 
 
 def release(connection: Connection, generation_id: int, worker_id: int) -> None:
-    """Give back what this worker holds."""
+    """Give back what this worker holds; it ended in order, so nothing is held against the items."""
     connection.execute(
-        "update ragworks.work_item set worker = null, lease_until = null where generation_id = %s and worker = %s",
+        "update ragworks.work_item set worker = null, lease_until = null, attempts = greatest(attempts - 1, 0)"
+        " where generation_id = %s and worker = %s",
         (generation_id, worker_id),
     )
+
+
+def clear(connection: Connection, generation_id: int) -> None:
+    """Empty a generation's queue: the next run says what it needs."""
+    connection.execute("delete from ragworks.work_item where generation_id = %s", (generation_id,))
+
+
+def sample(connection: Connection, generation_id: int, characters: int) -> list[tuple[UUID, int]]:
+    """(content hash, documents of this content) of queued texts in the order of their hashes, about ``characters`` of them.
+
+    The order has nothing to do with the documents, so that a part of them stands for all.
+    """
+    rows = connection.execute(
+        "select content_hash, n from (select content_hash, count(*)::int as n, max(characters) as size,"
+        " sum(max(characters)) over (order by content_hash) - max(characters) as before"
+        " from ragworks.work_item where generation_id = %s group by content_hash) s where before < %s order by content_hash",
+        (generation_id, characters),
+    )
+    return [(row[0], int(row[1])) for row in rows]
+
+
+def queued_size(connection: Connection, generation_id: int) -> tuple[int, int]:
+    """(documents, characters of their different texts) in the queue."""
+    row = connection.execute(
+        "select coalesce(sum(n), 0), coalesce(sum(size), 0) from (select count(*) as n, max(characters) as size"
+        " from ragworks.work_item where generation_id = %s group by content_hash) s",
+        (generation_id,),
+    ).fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
 
 
 def remaining(connection: Connection, generation_id: int) -> int:

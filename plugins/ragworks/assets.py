@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from airflow.sdk import Asset
+from airflow.sdk import Asset, AssetWatcher
 
 
 def index_asset(collection: str) -> Asset:
     """Updated when a collection's live index has changed; ``extra`` of its events has the run and its counts."""
     return Asset(f"ragworks.{collection}.index")
+
+
+def source_asset(collection: str, seconds: float) -> Asset:
+    """Updated when a collection's source is seen to differ from what the database knows; ``extra`` has counts.
+
+    :param seconds: between two looks, which Airflow's triggerer takes.
+    """
+    from ragworks.triggers.source_changes import SourceChangeTrigger
+
+    name = f"ragworks.{collection}.source"
+    return Asset(name, watchers=[AssetWatcher(name=name, trigger=SourceChangeTrigger(collection, seconds))])
 
 
 def feedback_asset(collection: str) -> Asset:

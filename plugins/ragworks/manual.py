@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from ragworks.schedules import describe_schedule
@@ -10,6 +9,8 @@ from ragworks.schedules import describe_schedule
 if TYPE_CHECKING:
     from include.config import Collection
     from ragworks.catalogue import BrokenFile
+
+SHOWN = 200  # characters of a query
 
 
 def describe_collection(collection: Collection) -> str:
@@ -24,12 +25,12 @@ def describe_collection(collection: Collection) -> str:
 
 | | |
 |---|---|
-| source | {source.type}: `{_without_credentials(source.path)}`, `{source.glob}`{connection} |
+| source | {source.type}: {", ".join(_code(part) for part in source.shown)}{connection} |
 | model | {model} |
 | chunks | at most {collection.chunking.max_tokens} tokens, {collection.chunking.overlap} shared with the one before |
 | runs | {describe_schedule(collection)} |
 | stops when | over {limits.max_rejected:.0%} of its documents are refused, or over {limits.max_deleted:.0%} would vanish |
-| refuses | files over {limits.max_bytes:,} bytes; required metadata: {required} |
+| refuses | {"rows" if source.type == "sql" else "files"} over {limits.max_bytes:,} bytes; required metadata: {required} |
 | announces | asset `ragworks.{name}.index`, when something changed |
 
 **plan** lists the source and says what changed · **index** embeds only that, one task a worker · **validate** judges the
@@ -58,5 +59,7 @@ No index is touched while this lasts. Correct `{broken.path.name}`: this DAG the
 """
 
 
-def _without_credentials(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//…@", url)
+def _code(text: str) -> str:
+    """A code span for a cell of a table, whatever the text holds."""
+    shown = text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+    return "`" + shown.replace("`", "'").replace("|", "\\|") + "`"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import Asset, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable
 
 from include.config import AssetSchedule
+from ragworks.assets import source_asset
 
 if TYPE_CHECKING:
     from include.config import Collection
@@ -15,7 +16,8 @@ Schedule = CronTriggerTimetable | AssetAny | AssetOrTimeSchedule | None
 
 
 def schedule_of(collection: Collection) -> Schedule:
-    """When the collection's DAG runs: by cron (UTC), when any one of its assets is updated, by both, or only when asked.
+    """When the collection's DAG runs: by cron (UTC), when any one of its assets is updated or its source is seen to change,
+    by several of these, or only when asked.
 
     :raises ValueError: Airflow refuses the name of an asset.
     """
@@ -24,7 +26,7 @@ def schedule_of(collection: Collection) -> Schedule:
         return None
     if isinstance(schedule, AssetSchedule):
         # A list would wait until all of them are updated.
-        assets = AssetAny(*(Asset(name) for name in schedule.assets))
+        assets = AssetAny(*(Asset(name) for name in schedule.assets), *_watched(collection.name, schedule))
         if schedule.cron is None:
             return assets
         return AssetOrTimeSchedule(timetable=_cron(schedule.cron), assets=assets)
@@ -37,9 +39,23 @@ def describe_schedule(collection: Collection) -> str:
     if schedule is None:
         return "only when asked"
     if isinstance(schedule, AssetSchedule):
-        assets = "when one of these assets is updated: " + ", ".join(f"`{name}`" for name in schedule.assets)
-        return f"{assets}; and at `{schedule.cron}` (cron, UTC)" if schedule.cron else assets
+        return "; and ".join(_occasions(schedule))
     return f"`{schedule}` (cron, UTC)"
+
+
+def _watched(collection: str, schedule: AssetSchedule) -> list[Asset]:
+    return [] if schedule.watch is None else [source_asset(collection, schedule.watch)]
+
+
+def _occasions(schedule: AssetSchedule) -> list[str]:
+    found = []
+    if schedule.watch is not None:
+        found.append(f"when the source is seen to change, looked at every {schedule.watch:g} s")
+    if schedule.assets:
+        found.append("when one of these assets is updated: " + ", ".join(f"`{name}`" for name in schedule.assets))
+    if schedule.cron is not None:
+        found.append(f"at `{schedule.cron}` (cron, UTC)")
+    return found
 
 
 def _cron(expression: str) -> CronTriggerTimetable:

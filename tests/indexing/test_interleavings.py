@@ -229,11 +229,13 @@ def test_settings_edited_between_plan_and_index(
     _pages(documents, [10])
     plan_run(context, "planned")
     collection(chunking={"max_tokens": 20})
-    with (
-        open_context(settings, "handbook", embedder=HashEmbedder()) as edited,
-        pytest.raises(Terminal, match="changed since this run was planned"),
-    ):
+    with open_context(settings, "handbook", embedder=HashEmbedder()) as edited:
         index_shard(edited, "planned")
+        publish_run(edited, "planned")
+    _equals_rebuild(settings, collection)  # the run went on as planned
+    collection(chunking={"max_tokens": 20})
+    index(settings, "handbook", embedder=HashEmbedder())
+    _equals_rebuild(settings, collection, chunking={"max_tokens": 20})
 
 
 class _Moved(HashEmbedder):

@@ -9,8 +9,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from include.config import Collection
 from include.errors import BadConfiguration
-from ragworks.hooks.ragworks import settings_from_airflow, storage_options
+from include.sources import open_source
+from ragworks.hooks.ragworks import settings_from_airflow, source_options, sql_url, storage_options
 
 
 @pytest.fixture
@@ -135,3 +137,33 @@ def test_the_extra_is_what_other_file_systems_get(connect: Any) -> None:
 def test_an_unknown_connection_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadConfiguration, match=r"source\.conn_id nowhere.*no such connection"):
         storage_options("nowhere")
+
+
+def test_a_database_of_rows(connect: Any, database_url: str) -> None:
+    parts = conninfo_to_dict(database_url)
+    connect(
+        "shop",
+        conn_type="postgres",
+        host=parts["host"],
+        port=int(parts["port"]),
+        login=parts["user"],
+        password=parts["password"],
+        schema=parts["dbname"],
+        extra={"application_name": "rag works", "cursor": "dictcursor"},
+    )
+    assert sql_url("shop").startswith("postgresql+psycopg://")
+    assert sql_url("shop").endswith("?application_name=rag+works")
+    query = "select 1 as id, current_setting('application_name') as text, timestamp '2026-01-01' as updated_at"
+    wanted = Collection.model_validate({"name": "a", "source": {"type": "sql", "query": query, "conn_id": "shop"}})
+    assert source_options(wanted.source) == {"url": sql_url("shop")}
+    source = open_source(wanted, storage_options=source_options(wanted.source))
+    (row,) = source.listing()
+    assert [document.text for document in source.read(row)] == ["rag works"]
+
+
+def test_options_by_the_type_of_the_source(connect: Any) -> None:
+    connect("lake", conn_type="aws", login="k", password="s")
+    settings = {"name": "a", "source": {"type": "jsonl", "path": "s3://lake/rows", "conn_id": "lake"}}
+    assert source_options(Collection.model_validate(settings).source) == {"key": "k", "secret": "s"}
+    del settings["source"]["conn_id"]  # type: ignore[attr-defined]
+    assert source_options(Collection.model_validate(settings).source) is None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from include.indexing import embed, publish
+from include.indexing import merge, publish, worker
 from include.retrieval.searcher import Searcher
 from include.store.pool import open_pool
 from tests.support import HashEmbedder, assert_same_index, export, index, query
@@ -171,10 +171,10 @@ class _Crash(Exception):
 def _break(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """Raise just after a step did its work."""
     module, name = {
-        "claim": (embed.work_items, "claim"),
-        "store": (embed.chunks, "write_documents"),
-        "complete": (embed.work_items, "complete"),
-        "merge": (publish.chunks, "merge_staged"),
+        "claim": (worker.work_items, "claim"),
+        "store": (worker.chunks, "write_documents"),
+        "complete": (worker.work_items, "complete"),
+        "merge": (merge.chunks, "merge_staged"),
         "publish": (publish.runs, "finish_run"),
     }[step]
     original = getattr(module, name)

@@ -11,22 +11,17 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from include.config import Settings
 from include.errors import BadConfiguration
+from include.sources import credentials
+from include.sources.credentials import ConnectionFields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from include.config import FilesSource, JsonlSource, SqlSource
+
 logger = logging.getLogger(__name__)
 
 CONN_ID = "ragworks_postgres"
-
-# Connection types whose login and password are arguments of the fsspec file system (sftp, ftp, smb, webhdfs).
-_LOGIN_TYPES = frozenset({"ssh", "sftp", "ftp", "smb", "samba", "webhdfs"})
-_AWS_EXTRA = {
-    "aws_session_token": "token",
-    "aws_access_key_id": "key",
-    "aws_secret_access_key": "secret",
-    "host": "endpoint_url",
-}
 
 
 def settings_from_airflow() -> Settings:
@@ -68,43 +63,47 @@ def postgres_url(connection: Connection) -> str:
     )
 
 
-def storage_options(conn_id: str) -> dict[str, Any]:
-    """Arguments for the fsspec file system from an Airflow connection: its ``extra``, and for known types the login.
-
-    - ``aws``: login and password are ``key`` and ``secret``; ``endpoint_url``, ``region_name`` and
-      ``aws_session_token`` of the extra are translated for s3fs.
-    - ``sftp``, ``ftp``, ``smb``, ``webhdfs``: host, port, login and password.
-    - any other: ``extra`` alone, as the file system's own argument names, e.g. {"token": …} for gcsfs.
+def source_options(source: FilesSource | JsonlSource | SqlSource) -> dict[str, Any] | None:
+    """What :func:`include.sources.open_source` needs to know of the source's connection; None: it names none.
 
     :raises BadConfiguration: Airflow does not know the connection.
     """
+    return credentials.source_options(source, _source_connection(source.conn_id)) if source.conn_id else None
+
+
+def storage_options(conn_id: str) -> dict[str, Any]:
+    """Arguments for the fsspec file system; :func:`include.sources.credentials.storage_options` says which.
+
+    :raises BadConfiguration: Airflow does not know the connection.
+    """
+    return credentials.storage_options(_source_connection(conn_id))
+
+
+def sql_url(conn_id: str) -> str:
+    """SQLAlchemy's URL of a database; :func:`include.sources.credentials.sql_url` says how.
+
+    :raises BadConfiguration: Airflow does not know the connection, or it has no type.
+    """
+    return credentials.sql_url(_source_connection(conn_id))
+
+
+def _source_connection(conn_id: str) -> ConnectionFields:
     try:
         connection = Connection.get(conn_id)
     except AirflowNotFoundException as error:
         raise BadConfiguration(
             f"source.conn_id {conn_id}", "Airflow has no such connection", "Add it, or take the key out of the collection file"
         ) from error
-    extra = _extra(connection)
-    if connection.conn_type == "aws":
-        return _aws_options(connection, extra)
-    if connection.conn_type in _LOGIN_TYPES:
-        named = {
-            "host": connection.host,
-            "port": connection.port,
-            "username": connection.login,
-            "password": connection.password,
-        }
-        return {key: value for key, value in named.items() if value} | extra
-    return extra
-
-
-def _aws_options(connection: Connection, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """For s3fs, whose names differ from those of Airflow's AWS connection."""
-    options = {_AWS_EXTRA.get(key, key): value for key, value in extra.items() if key != "region_name"}
-    if region := extra.get("region_name"):
-        options["client_kwargs"] = {"region_name": region} | dict(options.get("client_kwargs") or {})
-    named = {"key": connection.login, "secret": connection.password}
-    return options | {key: value for key, value in named.items() if value}
+    return ConnectionFields(
+        conn_id,
+        connection.conn_type or "",
+        connection.host or "",
+        connection.port,
+        connection.login or "",
+        connection.password or "",
+        connection.schema or "",
+        _extra(connection),
+    )
 
 
 def _host(host: str) -> str:
@@ -115,14 +114,11 @@ def _host(host: str) -> str:
 
 
 def _libpq_parameters(conn_id: str, extra: Mapping[str, Any]) -> dict[str, str]:
-    """What of the extra libpq knows; Airflow's own keys there (cursor, iam, …) would make it refuse the URL."""
-    from psycopg.pq import Conninfo
-
-    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
-    ignored = sorted(set(extra) - known)
-    if ignored:
+    """What of the extra libpq knows, and a line of what it does not."""
+    known = credentials.libpq_parameters(extra)
+    if ignored := sorted(key for key, value in extra.items() if key not in known and value not in (None, "")):
         logger.info("Not a parameter of Postgres, ignored in the extra of %s: %s", conn_id, ", ".join(ignored))
-    return {key: str(value) for key, value in extra.items() if key in known and value not in (None, "")}
+    return known
 
 
 def _extra(connection: Connection) -> dict[str, Any]:

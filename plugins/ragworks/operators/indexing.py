@@ -13,13 +13,13 @@ from ragworks.assets import index_asset
 from ragworks.params import MAX_WORKERS, MODES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from airflow.sdk import Context
 
     from include.indexing.context import IndexContext
     from include.indexing.publish import Outcome
-    from include.store.runs import RunDocument
+    from include.store.runs import Run, RunDocument
 
 RUN_KEY = "{{ run_id }}"  # asset and API runs have no logical date: only the run's id is always there
 SHOWN = 50  # documents listed in the log of a plan
@@ -86,9 +86,12 @@ class PlanIndexOperator(BaseOperator, SkipMixin):
         with index.pool.connection() as connection:
             collection = collections.collection_id(connection, self.collection)
             run = runs.run_by_key(connection, collection, self.run_key)
-            documents = runs.run_documents(connection, run.id)
-        for line in _describe(run.plan or {}, documents):
+            documents = runs.run_documents(connection, run.id, limit=SHOWN)
+            total = runs.count_documents(connection, run.id)
+        for line in _describe(run, documents, total):
             self.log.info("%s", line)
+        if note := (run.plan or {}).get("note"):
+            self.log.warning("%s", note)
         if stopped := (run.plan or {}).get("stopped"):
             self.log.warning("This would stop the run: %s" if run.mode == "plan" else "The run is stopped: %s", stopped)
 
@@ -229,18 +232,23 @@ def _working(collection: str, run_key: str) -> Iterator[IndexContext]:
             ) from error
 
 
-def _describe(plan: Mapping[str, Any], documents: Sequence[RunDocument]) -> list[str]:
+def _describe(run: Run, documents: Sequence[RunDocument], total: int) -> list[str]:
     """A plan as lines of a log."""
+    from include.indexing.estimate import describe_estimate
     from include.indexing.plan import ACTIONS
 
+    plan = run.plan or {}
     counts = ", ".join(f"{plan.get(action, 0)} {action.replace('_', ' ')}" for action in (*ACTIONS, "unchanged"))
     lines = [f"Plan: {counts}; to embed: {plan.get('pending', 0)}"]
-    shown = documents[:SHOWN]
-    action_width = max((len(document.action) for document in shown), default=0)
-    uri_width = min(60, max((len(document.uri) for document in shown), default=0))
-    lines += [f"{d.action:<{action_width}}  {d.uri:<{uri_width}}  {d.reason}" for d in shown]
-    if len(documents) > SHOWN:
-        lines.append(f"… and {len(documents) - SHOWN} more documents")
+    if run.estimate:
+        lines.append(f"Expected: {describe_estimate(run.estimate)}")
+    if run.reads:
+        lines.append("Read: " + ", ".join(f"{count} {why}" for why, count in run.reads.items()))
+    action_width = max((len(document.action) for document in documents), default=0)
+    uri_width = min(60, max((len(document.uri) for document in documents), default=0))
+    lines += [f"{d.action:<{action_width}}  {d.uri:<{uri_width}}  {d.reason}" for d in documents]
+    if total > len(documents):
+        lines.append(f"… and {total - len(documents)} more documents")
     return lines
 
 

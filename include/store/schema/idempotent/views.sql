@@ -6,3 +6,36 @@ select d.id, d.collection_id, d.uri, d.object_uri, d.content_hash, d.version_has
 from ragworks.document d
 join ragworks.source_object o on o.collection_id = d.collection_id and o.uri = d.object_uri
 where d.state <> 'deleted';
+
+-- Every document in which a generation differs from what the source wants; of none (null) all are additions.
+-- A wanted document whose content a vanished one of the generation has was renamed. Refused content changes nothing but the ACL.
+create or replace function ragworks.changes(of_collection int, of_generation bigint)
+returns table (id bigint, uri text, action text, old_uri text) language sql stable as $$
+with held as (
+    select document_id, content_hash, version_hash, acl from ragworks.generation_document
+    where generation_id = of_generation and not staged),
+gone as (
+    select d.id, d.uri, h.content_hash, row_number() over (partition by h.content_hash order by d.uri) as n
+    from held h join ragworks.document d on d.id = h.document_id left join ragworks.desired_document w on w.id = d.id
+    where not coalesce(w.wanted, false)),
+differing as (
+    select d.id, d.uri, d.content_hash, h.document_id is not null as is_held, r.document_id is not null as is_rejected,
+           h.content_hash as held_content
+    from ragworks.desired_document d left join held h on h.document_id = d.id
+    left join ragworks.rejection r
+      on r.generation_id = of_generation and r.document_id = d.id and r.content_hash = d.content_hash
+    where d.collection_id = of_collection and d.wanted
+    and case when r.document_id is not null then h.document_id is not null and h.acl is distinct from d.acl
+        else h.version_hash is distinct from d.version_hash end),
+arrived as (
+    select id, uri, content_hash, row_number() over (partition by content_hash order by uri) as n
+    from differing where not is_held and not is_rejected),
+moved as (select a.id, g.id as old_id, g.uri as old_uri from arrived a join gone g using (content_hash, n))
+select d.id, d.uri,
+       case when m.id is not null then 'renamed' when not d.is_held then 'added' when d.is_rejected then 'metadata_only'
+            when d.held_content <> d.content_hash then 'changed' else 'metadata_only' end,
+       m.old_uri
+from differing d left join moved m on m.id = d.id
+union all
+select g.id, g.uri, 'deleted', null from gone g where not exists (select from moved m where m.old_id = g.id)
+$$;

@@ -3,17 +3,18 @@
 alter table ragworks.collection add column held_spec text;
 comment on column ragworks.collection.held_spec is
     'hash of settings whose generation failed its gate or was rolled back: not built again until a person says so';
+alter table ragworks.collection add column scrub text not null default '';
+comment on column ragworks.collection.scrub is
+    'what was taken out of the stored texts: when it changes, generations that hold texts from before are dropped';
 
 alter table ragworks.run add column estimate jsonb;
 alter table ragworks.run add column reads jsonb not null default '{}';
 alter table ragworks.run add column tokens bigint not null default 0;
 alter table ragworks.run add column scrubbed jsonb not null default '{}';
-alter table ragworks.run add column serving_id bigint;
 comment on column ragworks.run.estimate is 'texts, tokens, seconds and cost that the plan expected';
 comment on column ragworks.run.reads is 'objects read, by why';
 comment on column ragworks.run.tokens is 'tokens embedded';
 comment on column ragworks.run.scrubbed is 'personal data taken out, by kind';
-comment on column ragworks.run.serving_id is 'the live generation that the run keeps in step while it builds another';
 
 -- How fast a machine embeds with a model: what the next plan is reckoned with.
 create table ragworks.embedding_rate (
@@ -32,7 +33,5 @@ alter table ragworks.work_item add column attempts int not null default 0;
 alter table ragworks.quarantine add column retry_at timestamptz;
 comment on column ragworks.quarantine.retry_at is 'when a run tries it again although nothing changed';
 
-alter table ragworks.generation add column heartbeat_at timestamptz;
 alter table ragworks.generation add column gate jsonb;
-comment on column ragworks.generation.heartbeat_at is 'a worker of some run was busy with it';
 comment on column ragworks.generation.gate is 'how its quality compared with the one it replaces';

@@ -1,0 +1,109 @@
+"""`generations`, `activate`, `rollback`: what was built, and which of it answers queries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+
+    from include.cli.output import Output
+    from include.config import Settings
+
+
+def register(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add the commands."""
+    parser = commands.add_parser("generations", parents=[common], help="the built indexes of a collection")
+    parser.add_argument("name", help="collection")
+    parser.set_defaults(run=show)
+    parser = commands.add_parser("activate", parents=[common], help="have another generation answer queries, at once")
+    parser.add_argument("name", help="collection")
+    parser.add_argument("generation", type=int, help="its number, as `generations` shows it")
+    parser.set_defaults(run=activate)
+    parser = commands.add_parser("rollback", parents=[common], help="go back to the generation that served last, at once")
+    parser.add_argument("name", help="collection")
+    parser.set_defaults(run=rollback)
+
+
+def show(args: argparse.Namespace, settings: Settings, output: Output) -> None:
+    """List generations, newest first, with what differs from the one before."""
+    from include.indexing.spec import describe_difference
+    from include.store import collections, generations, overview
+    from include.store.pool import open_pool
+
+    with open_pool(settings) as pool, pool.connection() as connection:
+        collection = collections.collection_id(connection, args.name)
+        found = generations.generations(connection, collection)
+        sizes = [overview.describe_generation(connection, generation) for generation in found]
+        held = collections.held_spec(connection, collection)
+    entries = [
+        {
+            **size,
+            "held": held is not None and generation.spec_hash == held,
+            "gate": generation.gate,
+            "changed": describe_difference(before.spec, generation.spec) if before else "",
+        }
+        for size, generation, before in zip(sizes, found, [None, *found], strict=False)
+    ]
+    output.result({"collection": args.name, "generations": entries})
+    rows = [
+        (
+            e["id"],
+            e["state"] + (" (held)" if e["held"] else ""),
+            e["documents"],
+            e["chunks"],
+            f"{e['total_bytes'] / 1e6:.1f} MB",
+            e["model"],
+            _when(e["live_at"]),
+            _quality(e["gate"]),
+            e["changed"],
+        )
+        for e in reversed(entries)
+    ]
+    output.table(
+        ("generation", "state", "documents", "chunks", "size", "embedder", "live since (UTC)", "quality", "differs in"), rows
+    )
+    if any(e["held"] for e in entries):
+        output.line("held: refused by the quality gate or rolled back; not built again until the settings change, or --rebuild")
+
+
+def activate(args: argparse.Namespace, settings: Settings, output: Output) -> None:
+    """Swap to the generation that is named."""
+    from include.indexing.activate import activate as swap
+    from include.store.pool import open_pool
+
+    with open_pool(settings) as pool:
+        _say(swap(pool, args.name, args.generation), output)
+
+
+def rollback(args: argparse.Namespace, settings: Settings, output: Output) -> None:
+    """Swap to the generation before."""
+    from include.indexing.activate import rollback as back
+    from include.store.pool import open_pool
+
+    with open_pool(settings) as pool:
+        _say(back(pool, args.name), output)
+
+
+def _say(result: dict[str, Any], output: Output) -> None:
+    output.result(result)
+    name, generation = result["collection"], result["generation"]
+    if result["replaced"] is None:
+        output.line(f"{name}: generation {generation} is live already")
+    else:
+        output.line(f"{name}: generation {generation} is live instead of {result['replaced']} ({result['seconds']} s)")
+        output.line(f"Back again: ragworks activate {name} {result['replaced']}")
+    if result["behind"]:
+        output.line(f"{result['behind']} documents changed meanwhile: bring them in with `ragworks index {name}`")
+
+
+def _when(moment: Any) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else ""
+
+
+def _quality(gate: dict[str, Any] | None) -> str:
+    """The nDCG@10 of a generation and of the one that it was compared with."""
+    if not gate or gate.get("built") is None:
+        return ""
+    before = f" (before {gate['live']:.3f})" if gate.get("live") is not None else ""
+    return f"{gate['built']:.3f}{before}"

@@ -1,0 +1,63 @@
+"""Judges what waits for a generation and merges it into the rows that answer queries, in the caller's transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from include.errors import Transient
+from include.quality.gates import check_deletions, check_rejections
+from include.store import changes, chunks, documents, generations, quarantine, runs, work_items
+
+if TYPE_CHECKING:
+    from include.indexing.context import IndexContext
+    from include.store.generations import Generation
+    from include.store.pool import Connection
+    from include.store.runs import Run
+
+CATCH_UPS = 5  # tries to publish while other runs bring changes
+
+
+class Behind(Transient):
+    """Another run brought changes into the source's tables that are not embedded yet."""
+
+
+def check(context: IndexContext, connection: Connection, run: Run, target: Generation) -> None:
+    """Everything embedded, not too much refused, not too much deleted.
+
+    :raises Behind: documents are still to be embedded.
+    :raises BadData: a limit of the collection's ``validation`` is exceeded.
+    """
+    collection = target.collection_id
+    if work_items.enqueue_pending(connection, collection, target.id, run.id):
+        raise Behind("documents are still to be embedded", "the source changed meanwhile", "Run again")
+    limits = context.collection.validation
+    sizes = changes.sizes(connection, collection, target.id)
+    rejected = quarantine.count_open(connection, collection, target.id)[1]
+    check_rejections(rejected, sizes.awaiting_publication(target), limits)
+    live = generations.live_generation(connection, collection)
+    if live is not None:
+        removed = changes.deletions(connection, collection, live.id)
+        held = sizes.held if live.id == target.id else changes.sizes(connection, collection, live.id).held
+        # A person allowed what this run's plan showed, not what another run's listing may have missed since.
+        allowed = run.allow_deletes and set(removed) <= runs.deleted_uris(connection, run.id)
+        check_deletions(len(removed), held, sizes.wanted, limits, allow=allowed, examples=removed)
+
+
+def publish_changes(context: IndexContext, connection: Connection, run: Run, live: Generation) -> bool:
+    """Make the live generation what the source wants.
+
+    :return: False when it was already.
+    :raises Behind: documents are still to be embedded.
+    :raises BadData: a limit of the collection's ``validation`` is exceeded.
+    """
+    check(context, connection, run, live)
+    if not changes.any_change(connection, live.collection_id, live.id):
+        return False
+    context.progress.step("publish", None)
+    written, deleted = chunks.merge_staged(connection, live)
+    deleted += chunks.remove_unwanted(connection, live)
+    chunks.refresh_metadata(connection, live.id)
+    runs.add_counts(connection, run.id, written=written, deleted=deleted)
+    quarantine.acknowledge(connection, live.collection_id)
+    documents.collect_garbage(connection, live.collection_id)
+    return True

@@ -1,0 +1,249 @@
+"""A worker: takes documents from the shared queue, chunks, embeds, validates and stages them until the queue is empty.
+
+A batch of documents is written in one transaction with its queue entries, so a killed worker leaves nothing half done.
+A text is embedded only when no generation of the same embedder holds its vector.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from include.embedding.embedder import CANARY_TEXTS, CANARY_TOLERANCE
+from include.errors import BadData, Terminal, Transient
+from include.indexing.batch import Prepared, chunk_rows, refusals, validate_chunks
+from include.indexing.chunking import chunk_document
+from include.indexing.estimate import host
+from include.indexing.hashing import text_hash
+from include.indexing.reuse import canary_drift, reusable
+from include.quality.gates import check_rejections
+from include.store import changes, chunks, documents, generations, quarantine, rates, reports, runs, work_items
+from include.store.quarantine import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from include.indexing.batch import ChunkVerdict, Vectors
+    from include.indexing.context import IndexContext
+    from include.store.generations import Generation
+    from include.store.pool import Connection
+    from include.store.runs import Run
+    from include.store.work_items import WorkItem
+
+logger = logging.getLogger(__name__)
+
+FIRST_BATCH, MAX_BATCH = 400_000, 8_000_000  # characters: about 500 and 10,000 chunks
+BATCH_SECONDS = 15.0  # aim: what a killed worker loses, and how often progress is committed
+BATCH_DOCUMENTS = 20_000
+POLL_SECONDS = 0.5
+LEAST_MEASURED = 2000  # tokens, to tell how fast a machine is
+
+
+def drain(context: IndexContext, run: Run, target: Generation) -> int:
+    """Work on any generation until its queue is empty, for this run; with the settings and the model it was begun with.
+
+    :return: documents this worker finished.
+    """
+    with context.pool.connection() as connection:
+        total = work_items.remaining(connection, target.id)
+    if not total:
+        return 0
+    started = time.monotonic()
+    with context.pool.connection() as connection, generations.attending(connection, target.id):
+        with work_items.worker(context.pool) as worker_id:
+            finished = _Worker(context.for_generation(target), run, target, worker_id, total).drain()
+        runs.add_seconds(connection, run.id, "index", time.monotonic() - started)
+    return finished
+
+
+class _Worker:
+    def __init__(self, context: IndexContext, run: Run, target: Generation, worker_id: int, total: int) -> None:
+        self._context, self._run, self._target = context, run, target
+        self._collection, self._id, self._total, self._finished = target.collection_id, worker_id, total, 0
+        self._rebuild = run.mode == "rebuild" and target.id == run.generation_id
+        self._characters = FIRST_BATCH
+        self._canary_checked = False
+        self._tokens, self._seconds = 0, 0.0  # embedded, and how long that took
+
+    def drain(self) -> int:
+        try:
+            return self._drain()
+        except Exception:
+            with suppress(psycopg.Error), self._context.pool.connection() as connection:
+                work_items.release(connection, self._target.id, self._id)
+            raise
+        finally:
+            self._keep_rate()
+
+    def _drain(self) -> int:
+        while True:
+            with self._context.pool.connection() as connection:
+                items = work_items.claim(
+                    connection, self._target.id, self._id, characters=self._characters, limit=BATCH_DOCUMENTS
+                )
+                left = len(items) or work_items.remaining(connection, self._target.id)
+            if not left:
+                return self._finished
+            if not items:
+                time.sleep(POLL_SECONDS)  # others hold the rest; if they die their items come back
+                continue
+            started = time.monotonic()
+            if items[0].attempts > work_items.MAX_ATTEMPTS:
+                self._refuse_deadly(items[0])
+                continue
+            self._finished += self._process(items)
+            self._adapt(time.monotonic() - started)
+
+    def _refuse_deadly(self, item: WorkItem) -> None:
+        """Quarantine a document over which one worker after the other died."""
+        problem = f"{item.attempts - 1} workers died over it (out of memory?); split the document, or give workers more memory"
+        with self._context.pool.connection() as connection:
+            documents.reject_content(connection, self._target.id, {item.document_id: item.content_hash})
+            owners = documents.owners(connection, self._collection, [item.uri])
+            found = Refusal(owners.get(item.uri, item.uri), item.uri, "", "chunk", "survives", problem, self._target.id)
+            quarantine.save_refusals(connection, self._collection, self._run.id, [found])
+            work_items.complete(connection, self._target.id, self._id, [item.document_id])
+        logger.warning("quarantined a document: %s", problem)
+        self._stop_if_too_many()
+
+    def _keep_rate(self) -> None:
+        """Keep how fast this machine embeds, for the next plan; a handful of texts says little."""
+        if self._tokens >= LEAST_MEASURED:
+            fingerprint = self._context.embedder.fingerprint
+            with suppress(psycopg.Error), self._context.pool.connection() as connection:
+                rates.save_rate(connection, host(), fingerprint, self._tokens, self._seconds)
+
+    def _adapt(self, seconds: float) -> None:
+        """Aim at batches of BATCH_SECONDS: large ones for quick embedders, small ones for slow machines."""
+        factor = min(4.0, max(0.5, BATCH_SECONDS / max(seconds, 0.1)))
+        self._characters = int(min(MAX_BATCH, max(FIRST_BATCH, self._characters * factor)))
+
+    def _process(self, items: Sequence[WorkItem]) -> int:
+        prepared = self._prepare(items)
+        if len(prepared) < len(items):
+            return self._give_back()
+        vectors, embedded = self._vectors(prepared)
+        limits = self._context.collection.chunking
+        verdict = validate_chunks(prepared, vectors, max_tokens=limits.max_tokens, dimension=self._target.dimension)
+        with self._context.pool.connection() as connection:
+            self._target = generations.generation(connection, self._target.id, lock=True)  # it may be live by now
+            if self._target.state not in ("building", "live"):
+                raise Transient(f"generation {self._target.id} is {self._target.state}", "another run replaced it", "Run again")
+            written = self._store(connection, prepared, vectors, embedded, verdict)
+            if not work_items.complete(connection, self._target.id, self._id, [i.document_id for i in items]):
+                connection.rollback()
+                return self._give_back()
+        logger.info("indexed %d documents, %d texts embedded", written, len(embedded))
+        if verdict.failures:
+            self._stop_if_too_many()
+        return written
+
+    def _give_back(self) -> int:
+        """A document changed while it was worked on: let go of the batch; what is still wanted of it is claimed again."""
+        logger.info("a claim was lost to a newer change: the batch is done again")
+        with self._context.pool.connection() as connection:
+            work_items.release(connection, self._target.id, self._id)
+            work_items.enqueue_pending(connection, self._collection, self._target.id, self._run.id)
+        return 0
+
+    def _prepare(self, items: Sequence[WorkItem]) -> list[Prepared]:
+        with self._context.pool.connection() as connection:
+            texts = documents.texts(connection, self._collection, [i.content_hash for i in items])
+        settings, tokenizer = self._context.collection.chunking, self._context.embedder.tokenizer
+        prepared = []
+        for item in items:
+            text = texts.get(item.content_hash)
+            if text is None:
+                continue  # another run replaced this version, and published
+            pieces = chunk_document(text, tokenizer, settings)
+            prepared.append(Prepared(item, text, pieces, [text_hash(c.text) for c in pieces]))
+        return prepared
+
+    def _vectors(self, prepared: Sequence[Prepared]) -> tuple[dict[UUID, NDArray[np.float32]], dict[UUID, str]]:
+        """Vectors of all texts of the batch, and hash → uri of the document that made each new one be embedded."""
+        pieces = {h: c for p in prepared for h, c in zip(p.hashes, p.chunks, strict=True)}
+        with self._context.pool.connection() as connection:
+            sources = reusable(connection, self._target, rebuild=self._rebuild)
+            vectors = chunks.known_embeddings(connection, sources, list(pieces))
+        first_seen = {h: p.item.uri for p in reversed(prepared) for h in p.hashes if h not in vectors}
+        if first_seen:
+            self._check_canary()
+            done = f"{self._finished} of {self._total} documents indexed, embedding"
+            self._context.progress.step(done, len(first_seen))
+            started = time.monotonic()
+            new = [pieces[h].text for h in first_seen]
+            made = self._context.embedder.embed_documents(new, self._context.progress.advance)
+            self._seconds += time.monotonic() - started
+            self._tokens += sum(pieces[h].tokens for h in first_seen)
+            vectors.update(zip(first_seen, made, strict=True))
+        return vectors, first_seen
+
+    def _check_canary(self) -> None:
+        """Stop when the model no longer gives the vectors that the generation, or those it reuses, were built with."""
+        if self._canary_checked:
+            return
+        made = self._context.embedder.embed_documents(CANARY_TEXTS).ravel().tolist()
+        with self._context.pool.connection() as connection:
+            sources = reusable(connection, self._target, rebuild=self._rebuild)
+            before = [g.canary for g in sources if g.canary]
+            drift = max((canary_drift(canary, made) for canary in before), default=0.0)
+            if drift > CANARY_TOLERANCE:
+                raise Terminal(
+                    f"the embedder of {self._context.collection.name} changed under the same name",
+                    f"its canary strings moved by {drift:.4f} cosine, more than {CANARY_TOLERANCE}",
+                    "Restore the model, or run with --rebuild to embed everything again",
+                )
+            generations.save_canary(connection, self._target.id, made)
+        self._canary_checked = True
+
+    def _store(
+        self,
+        connection: Connection,
+        prepared: Sequence[Prepared],
+        vectors: Vectors,
+        embedded: Mapping[UUID, str],
+        verdict: ChunkVerdict,
+    ) -> int:
+        """Write the good documents and quarantine the refused, in the caller's transaction; returns how many are good."""
+        good = [p for p in prepared if p.item.document_id not in verdict.failures]
+        refused = [p for p in prepared if p.item.document_id in verdict.failures]
+        rows = chunk_rows(good, vectors)
+        chunks.write_documents(connection, self._target, [p.item.document_id for p in good], rows)
+        quarantine.resolve_documents(connection, self._target.id, [p.item.uri for p in good])
+        if refused:
+            documents.reject_content(connection, self._target.id, {p.item.document_id: p.item.content_hash for p in refused})
+            objects = documents.owners(connection, self._collection, [p.item.uri for p in refused])
+            found = refusals(refused, verdict.failures, objects, self._target.id)
+            quarantine.save_refusals(connection, self._collection, self._run.id, found)
+            logger.warning("quarantined %d documents whose chunks failed validation", len(refused))
+        reports.save_report(
+            connection, self._run.id, "chunks",
+            success=not refused, evaluated=verdict.evaluated, rejected=len(refused), result=verdict.result,
+        )  # fmt: skip
+        first_in = Counter(embedded.values())
+        runs.save_outcomes(connection, [(len(p.chunks), first_in[p.item.uri], p.item.run_id, p.item.uri) for p in good])
+        reused = sum(row.text_hash not in embedded for row in rows)
+        tokens = sum({row.text_hash: row.tokens for row in rows if row.text_hash in embedded}.values())
+        runs.add_counts(connection, self._run.id, embedded=len(embedded), tokens=tokens, reused=reused)
+        return len(good)
+
+    def _stop_if_too_many(self) -> None:
+        """Do not go on embedding what the gate will stop anyway."""
+        with self._context.pool.connection() as connection:
+            rejected = quarantine.count_open(connection, self._collection, self._target.id)[1]
+            sizes = changes.sizes(connection, self._collection, self._target.id)
+            try:
+                check_rejections(rejected, sizes.awaiting_publication(self._target), self._context.collection.validation)
+            except BadData as error:
+                runs.finish_run(connection, self._run.id, "failed", str(error))
+                connection.commit()
+                raise

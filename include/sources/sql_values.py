@@ -1,0 +1,114 @@
+"""What databases return, as ids, update times and JSON: the same value always gives the same text."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from include.sources.source import Unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from include.sources.source import Json
+
+_LONGEST_STAMP = 64  # characters; a longer one is hashed
+# A row written twice within one tick of the clock that stamps it keeps its stamp: MySQL's DATETIME and SQLite's
+# CURRENT_TIMESTAMP tick once a second. The same windows as for local files.
+_RACY = dt.timedelta(milliseconds=50)
+_RACY_WHOLE_SECONDS = dt.timedelta(seconds=2)
+
+
+def plain(value: Any) -> Json:
+    """A value as JSON: times in ISO 8601, exact numbers as numbers where nothing is lost.
+
+    :raises Unreadable: bytes, or a type that has no JSON form.
+    """
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Decimal):
+        return _number(value)
+    if isinstance(value, dt.datetime | dt.date | dt.time | UUID):
+        return _text(value)
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [plain(item) for item in value]
+        return sorted(items, key=json.dumps) if isinstance(value, set | frozenset) else items
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise Unreadable("is bytes; cast it to text in source.query")
+    if str(value) == object.__repr__(value):  # an address, another one in each run
+        raise Unreadable(f"is a {type(value).__name__}; cast it to text in source.query")
+    return str(value)
+
+
+def row_id(value: Any) -> str | int | None:
+    """An id as a string or integer; what else there is stays for :func:`include.sources.rows.identifier` to refuse."""
+    if isinstance(value, str | int) or value is None:
+        return value
+    found = plain(value)
+    return found if isinstance(found, str) else str(value)
+
+
+def stamp(value: Any) -> str:
+    """An update time, or any other value that changes with its row, as text; times with a zone in UTC."""
+    if isinstance(value, memoryview | bytearray):
+        value = bytes(value)
+    text = value.hex() if isinstance(value, bytes) else _text(value)
+    return text if len(text) <= _LONGEST_STAMP else blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+def racy(value: Any, clock: Sequence[dt.datetime]) -> bool:
+    """Whether the row may still change without its stamp changing, because the stamp's tick is not over.
+
+    :param clock: what time it is, as each clock that may have stamped the row puts it, with and without zone.
+    """
+    if isinstance(value, str):
+        value = _parsed(value)
+    if isinstance(value, dt.datetime):
+        window = _RACY if value.microsecond else _RACY_WHOLE_SECONDS
+        return any(abs(now - value) <= window for now in clock if (now.tzinfo is None) == (value.tzinfo is None))
+    if isinstance(value, dt.date):
+        return any(value in (now.date(), (now - _RACY_WHOLE_SECONDS).date()) for now in clock)
+    return False
+
+
+def clocks(database_now: Any) -> list[dt.datetime]:
+    """The forms in which now may stand in a column, from what the database says it is and from this machine."""
+    now = _parsed(database_now) if isinstance(database_now, str) else database_now
+    found = [dt.datetime.now(dt.UTC)]
+    if isinstance(now, dt.datetime):
+        found.append(now)
+    plain_times = [moment.replace(tzinfo=None) for moment in found]
+    in_utc = [moment.astimezone(dt.UTC).replace(tzinfo=None) for moment in found if moment.tzinfo]
+    return [moment for moment in found if moment.tzinfo] + plain_times + in_utc
+
+
+def _parsed(text: str) -> dt.datetime | dt.date | None:
+    try:
+        return dt.date.fromisoformat(text) if len(text) <= 10 else dt.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dt.datetime):
+        return (value.astimezone(dt.UTC) if value.tzinfo else value).isoformat()
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
+    return str(value)
+
+
+def _number(value: Decimal) -> int | float | str:
+    if value.is_finite() and value == value.to_integral_value() and abs(value) < 10**15:
+        return int(value)
+    number = float(value)
+    return number if math.isfinite(number) and Decimal(repr(number)) == value else str(value)

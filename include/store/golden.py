@@ -1,0 +1,208 @@
+"""Golden queries: questions with the documents, or the characters of documents, that answer them.
+
+Anchored to characters of the stored text and not to chunks, so they judge any way of cutting. A span also keeps how it
+begins: when its document is edited elsewhere it is found again, when its own text is gone it no longer counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from psycopg.types.json import Jsonb
+
+from include.errors import BadData
+from include.indexing.hashing import text_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from uuid import UUID
+
+    from include.store.pool import Connection
+
+BATCH = 500  # queries written together
+QUOTE = 200  # characters of a span that are kept to find it again
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSpan:
+    """Characters ``start`` to ``end`` of a document answer the query; None and None: the whole document does."""
+
+    document: str
+    start: int | None = None
+    end: int | None = None
+    grade: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenQuery:
+    """A question and its answers.
+
+    :param origin: imported, feedback (made from what users said) or added (by a person, one at a time).
+    :param place: where it was read, for messages: ``file line 3``.
+    """
+
+    query: str
+    spans: tuple[GoldenSpan, ...]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    origin: str = "imported"
+    place: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenCounts:
+    """``missing`` are documents that golden queries name and the collection does not hold."""
+
+    queries: int
+    spans: int
+    documents: int
+    missing: int
+
+
+def save(connection: Connection, collection: int, queries: Iterable[GoldenQuery]) -> int:
+    """Insert queries, or replace the spans, metadata and origin of those that are there; streamed, in the caller's transaction.
+
+    :return: how many.
+    :raises BadData: a span ends beyond its document.
+    """
+    saved = 0
+    for part in _batches(queries):
+        _save_batch(connection, collection, part)
+        saved += len(part)
+    return saved
+
+
+def _batches(queries: Iterable[GoldenQuery]) -> Iterator[list[GoldenQuery]]:
+    """Never one query twice in a batch: a statement cannot upsert a row twice."""
+    waiting: dict[UUID, GoldenQuery] = {}
+    for query in queries:
+        waiting[text_hash(query.query)] = query
+        if len(waiting) == BATCH:
+            yield list(waiting.values())
+            waiting = {}
+    if waiting:
+        yield list(waiting.values())
+
+
+def _save_batch(connection: Connection, collection: int, queries: Sequence[GoldenQuery]) -> None:
+    rows = connection.execute(
+        "insert into ragworks.golden_query (collection_id, query, query_hash, origin, metadata)"
+        " select %s, * from unnest(%s::text[], %s::uuid[], %s::text[], %s::jsonb[])"
+        " on conflict (collection_id, query_hash) do update set origin = excluded.origin, metadata = excluded.metadata"
+        " returning query_hash, id",
+        (
+            collection,
+            [q.query for q in queries],
+            [text_hash(q.query) for q in queries],
+            [q.origin for q in queries],
+            [Jsonb(dict(q.metadata)) for q in queries],
+        ),
+    )
+    ids: dict[UUID, int] = dict(rows.fetchall())
+    spans = [(query, ids[text_hash(query.query)], span) for query in queries for span in query.spans]
+    columns: list[list[Any]] = [
+        [i for _, i, _ in spans],
+        [s.document for _, _, s in spans],
+        [s.start for _, _, s in spans],
+        [s.end for _, _, s in spans],
+        [s.grade for _, _, s in spans],
+    ]
+    outside = connection.execute(_OUTSIDE, (*columns[1:4], collection)).fetchone()
+    if outside:
+        query, _, span = spans[int(outside[0]) - 1]
+        raise BadData(
+            f"{query.place or repr(query.query)}: characters {span.start} to {span.end} of {span.document}",
+            f"the document has {outside[1]} characters", "Count characters of its stored text, from 0",
+        )  # fmt: skip
+    connection.execute("delete from ragworks.golden_span where golden_query_id = any(%s)", (list(ids.values()),))
+    connection.execute(_INSERT_SPANS, (QUOTE, *columns, collection))
+
+
+def delete_all(connection: Connection, collection: int) -> int:
+    """Remove every golden query of a collection; returns how many there were."""
+    return connection.execute("delete from ragworks.golden_query where collection_id = %s", (collection,)).rowcount
+
+
+def forget_document(connection: Connection, collection: int, uri: str) -> int:
+    """Erase what golden queries and the reports of quality gates hold of a document.
+
+    A query that has no other answer goes with it.
+
+    :return: spans removed.
+    """
+    touched = connection.execute(
+        "delete from ragworks.golden_span s using ragworks.golden_query q"
+        " where q.id = s.golden_query_id and q.collection_id = %s and s.uri = %s returning q.id",
+        (collection, uri),
+    ).fetchall()
+    connection.execute(
+        "delete from ragworks.golden_query q where q.id = any(%s)"
+        " and not exists (select from ragworks.golden_span s where s.golden_query_id = q.id)",
+        ([row[0] for row in touched],),
+    )
+    connection.execute(
+        "update ragworks.generation set gate = jsonb_set(gate, '{worst}', coalesce((select jsonb_agg(w) from"
+        " jsonb_array_elements(gate -> 'worst') w where not w -> 'documents' ? %(uri)s::text), '[]'))"
+        " where collection_id = %(c)s and jsonb_path_exists(gate, '$.worst[*].documents[*] ? (@ == $uri)',"
+        " jsonb_build_object('uri', %(uri)s::text))",
+        {"c": collection, "uri": uri},
+    )
+    return len(touched)
+
+
+def count(connection: Connection, collection: int) -> GoldenCounts:
+    """Queries, spans and documents, and the documents that are not in the collection."""
+    row = connection.execute(_COUNT, {"c": collection}).fetchone()
+    return GoldenCounts(*row) if row else GoldenCounts(0, 0, 0, 0)
+
+
+def golden_queries(connection: Connection, collection: int) -> Iterator[GoldenQuery]:
+    """Every golden query in the order of arrival, streamed."""
+    with connection.cursor(name="golden") as cursor:
+        rows = cursor.execute(
+            "select q.id, q.query, q.origin, q.metadata, s.uri, s.start_char, s.end_char, s.grade"
+            " from ragworks.golden_query q join ragworks.golden_span s on s.golden_query_id = q.id"
+            " where q.collection_id = %s order by q.id, s.uri, s.start_char nulls first",
+            (collection,),
+        )
+        for _, group in groupby(rows, key=lambda row: row[0]):
+            found = list(group)
+            _, query, origin, metadata, *_ = found[0]
+            yield GoldenQuery(query, tuple(GoldenSpan(*row[4:]) for row in found), metadata, origin)
+
+
+def queries_of_document(connection: Connection, collection: int, uri: str) -> list[tuple[str, GoldenSpan]]:
+    """(query, span) for every golden span of a document."""
+    rows = connection.execute(
+        "select q.query, s.uri, s.start_char, s.end_char, s.grade from ragworks.golden_span s"
+        " join ragworks.golden_query q on q.id = s.golden_query_id"
+        " where q.collection_id = %s and s.uri = %s order by q.id, s.start_char nulls first",
+        (collection, uri),
+    )
+    return [(query, GoldenSpan(*span)) for query, *span in rows]
+
+
+_OUTSIDE = """
+select n.position, length(t.text)
+from unnest(%s::text[], %s::int[], %s::int[]) with ordinality as n (uri, start_char, end_char, position)
+join ragworks.desired_document d on d.collection_id = %s and d.uri = n.uri and d.wanted
+join ragworks.document_text t on t.collection_id = d.collection_id and t.content_hash = d.content_hash
+where n.end_char is not null and n.end_char > length(t.text) order by n.position limit 1
+"""
+
+_INSERT_SPANS = """
+insert into ragworks.golden_span (golden_query_id, uri, start_char, end_char, grade, quote)
+select n.id, n.uri, n.start_char, n.end_char, n.grade, substr(t.text, n.start_char + 1, least(n.end_char - n.start_char, %s))
+from unnest(%s::bigint[], %s::text[], %s::int[], %s::int[], %s::real[]) as n (id, uri, start_char, end_char, grade)
+left join ragworks.desired_document d
+    on n.start_char is not null and d.collection_id = %s and d.uri = n.uri and d.wanted
+left join ragworks.document_text t on t.collection_id = d.collection_id and t.content_hash = d.content_hash
+"""
+
+_COUNT = """
+select count(distinct q.id), count(s.uri), count(distinct s.uri),
+    count(distinct s.uri) filter (where not exists (
+        select from ragworks.desired_document d where d.collection_id = %(c)s and d.uri = s.uri and d.wanted))
+from ragworks.golden_query q left join ragworks.golden_span s on s.golden_query_id = q.id where q.collection_id = %(c)s
+"""

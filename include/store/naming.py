@@ -1,0 +1,52 @@
+"""Takes the name of a document out of messages and JSON: pure, so that every case of it can be tested."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+FORGOTTEN = "[forgotten]"
+
+
+class Name:
+    """A uri as it stands in what was written about documents.
+
+    It is found where it stands by itself: the name ``a.md`` is not in ``data.md``, ``docs/a.md`` or ``a.md.bak``. A short
+    one, such as ``7``, is found wherever that number stands.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        escaped = re.escape(uri)
+        self._inside = re.compile(rf"(?<![\w./-]){escaped}(?![\w/-]|\.\w)")
+        self._whole = re.compile(rf"{escaped}( line \d+|#L?\d+|#truncated)?")
+
+    def out_of_text(self, text: str) -> str:
+        """The text without the name."""
+        return self._inside.sub(FORGOTTEN, text)
+
+    def out_of_json(self, value: Any) -> Any:
+        """The value without list entries and keys that are the document's, and without its name in any text."""
+        if isinstance(value, str):
+            return self.out_of_text(value)
+        if isinstance(value, list):
+            return [self.out_of_json(entry) for entry in value if not self._is_of_document(entry)]
+        if isinstance(value, dict):
+            return {self.out_of_text(key): self.out_of_json(entry) for key, entry in value.items() if not self._is_name(key)}
+        return value
+
+    def _is_name(self, text: str) -> bool:
+        """``uri``, or how validation calls a row or a chunk of it: ``uri line 3``, ``uri#3``."""
+        return self._whole.fullmatch(text) is not None
+
+    def _is_of_document(self, entry: Any) -> bool:
+        """The name, or an object that says of which document it is."""
+        if isinstance(entry, dict):
+            return any(self._is_only_name(part) for part in entry.values())
+        return isinstance(entry, str) and self._is_name(entry)
+
+    def _is_only_name(self, part: Any) -> bool:
+        """The name, or a list of nothing else."""
+        if isinstance(part, list) and part:
+            return all(self._is_of_document(one) for one in part)
+        return isinstance(part, str) and self._is_name(part)

@@ -1,0 +1,216 @@
+"""Where a document leaves traces: every table that can hold one, and how it is taken out.
+
+A test compares this registry with the schema: a new table or column that could hold a document must be entered here, or
+be exempted there with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from include.store import golden
+from include.store.naming import Name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from include.store.pool import Connection
+
+ALL = ("*",)  # the rows go, whatever columns they have
+CHUNK_TABLES = ("chunks", "staged")  # chunks_<generation> and staged_<generation>: their rows go by document id
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The document to erase.
+
+    :param id: of its row; None when the collection never held it.
+    :param contents: hashes of every text of it that some generation or the source's table still names.
+    """
+
+    collection: int
+    uri: str
+    id: int | None
+    contents: tuple[UUID, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One table.
+
+    :param columns: what ``erase`` takes the document out of.
+    :param erase: in the caller's transaction; returns the rows removed or rewritten.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    erase: Callable[[Connection, Target], int]
+
+
+def tables(connection: Connection, collection: int) -> list[str]:
+    """Every table of which :data:`TRACES` and :func:`erase_chunks` take rows."""
+    return [*(trace.table for trace in TRACES), "golden_query", *_chunk_tables(connection, collection)]
+
+
+def find(connection: Connection, collection: int, uri: str) -> Target:
+    """What the collection holds of a document."""
+    rows = connection.execute(
+        "select d.id, d.content_hash from ragworks.document d where d.collection_id = %(c)s and d.uri = %(u)s union"
+        " select d.id, g.content_hash from ragworks.document d join ragworks.generation_document g on g.document_id = d.id"
+        " where d.collection_id = %(c)s and d.uri = %(u)s",
+        {"c": collection, "u": uri},
+    ).fetchall()
+    return Target(collection, uri, rows[0][0] if rows else None, tuple(content for _, content in rows))
+
+
+def sharing(connection: Connection, target: Target) -> list[str]:
+    """Other documents of the collection that have one of its texts, by uri."""
+    rows = connection.execute(
+        "select d.uri from ragworks.document d where d.collection_id = %(c)s and d.uri <> %(u)s and"
+        " (d.state <> 'deleted' and d.content_hash = any(%(contents)s) or exists (select from ragworks.generation_document g"
+        "  where g.document_id = d.id and g.content_hash = any(%(contents)s))) order by d.uri",
+        {"c": target.collection, "u": target.uri, "contents": list(target.contents)},
+    )
+    return [str(row[0]) for row in rows]
+
+
+def erase_chunks(connection: Connection, target: Target) -> dict[str, int]:
+    """Take its chunks out of every generation, whatever its state; rows by table."""
+    statement = sql.SQL("delete from {} where document_id = %s")
+    return {
+        table: connection.execute(statement.format(sql.Identifier("ragworks", table)), (target.id,)).rowcount
+        for table in _chunk_tables(connection, target.collection)
+    }
+
+
+def _chunk_tables(connection: Connection, collection: int) -> list[str]:
+    rows = connection.execute(
+        "select name || '_' || id from ragworks.generation, unnest(%s::text[]) as name where collection_id = %s"
+        " and to_regclass('ragworks.' || name || '_' || id) is not null order by 1",
+        (list(CHUNK_TABLES), collection),
+    )
+    return [str(row[0]) for row in rows]
+
+
+def _delete(statement: str) -> Callable[[Connection, Target], int]:
+    """Rows that a condition names, given id, collection and uri."""
+
+    def erase(connection: Connection, target: Target) -> int:
+        parameters = {"id": target.id, "c": target.collection, "u": target.uri}
+        return connection.execute(sql.SQL(statement), parameters).rowcount
+
+    return erase
+
+
+def _rewrite(table: str, columns: Sequence[str], of_collection: str, before: str = "") -> Callable[[Connection, Target], int]:
+    """Texts and JSON of rows about other things, which may name the document.
+
+    :param of_collection: condition for the collection's rows.
+    :param before: statement that removes the rows about the document itself.
+    """
+    identifiers = [sql.Identifier(column) for column in columns]
+    mentioned = sql.SQL(" or ").join(
+        sql.SQL("strpos({c}::text, %(u)s) > 0 or strpos({c}::text, %(escaped)s) > 0").format(c=c) for c in identifiers
+    )
+    found = sql.SQL("select ctid::text, {} from {} where {} and ({}) for no key update").format(
+        sql.SQL(", ").join(identifiers), sql.Identifier("ragworks", table), sql.SQL(of_collection), mentioned
+    )
+    changed = sql.SQL("update {} set {} where ctid = %s::tid").format(
+        sql.Identifier("ragworks", table), sql.SQL(", ").join(sql.SQL("{} = %s").format(c) for c in identifiers)
+    )
+
+    def erase(connection: Connection, target: Target) -> int:
+        parameters = {"c": target.collection, "u": target.uri, "escaped": json.dumps(target.uri, ensure_ascii=False)[1:-1]}
+        rows = connection.execute(sql.SQL(before), parameters).rowcount if before else 0
+        name = Name(target.uri)
+        with connection.cursor(name="traces") as cursor:
+            cursor.execute(found, parameters)
+            clean = [(row[0], [_without(name, value) for value in row[1:]]) for row in cursor if _names(name, row[1:])]
+        for ctid, values in clean:
+            rows += connection.execute(changed, (*values, ctid)).rowcount
+        return rows
+
+    return erase
+
+
+def _names(name: Name, values: Sequence[Any]) -> bool:
+    return any(value is not None and name.out_of_json(value) != value for value in values)
+
+
+def _without(name: Name, value: Any) -> Any:
+    if isinstance(value, dict | list):
+        return Jsonb(name.out_of_json(value))
+    return None if value is None else name.out_of_text(value)
+
+
+def _erase_golden(connection: Connection, target: Target) -> int:
+    return golden.forget_document(connection, target.collection, target.uri)
+
+
+def _erase_text(connection: Connection, target: Target) -> int:
+    """Texts that no document has any more: also those of versions that no run got to publish."""
+    return connection.execute(
+        "delete from ragworks.document_text t where collection_id = %(c)s and not exists"
+        " (select from ragworks.document d where d.collection_id = %(c)s and d.content_hash = t.content_hash"
+        "  and d.state <> 'deleted') and not exists"
+        " (select from ragworks.generation_document g join ragworks.document d on d.id = g.document_id"
+        "  where d.collection_id = %(c)s and g.content_hash = t.content_hash)",
+        {"c": target.collection},
+    ).rowcount
+
+
+_IN_RUNS = "run_id in (select id from ragworks.run where collection_id = %(c)s)"
+
+# In this order: the queue before the document's row, as workers lock them the other way round only while forget keeps them
+# out; texts last, when nothing names them any more.
+TRACES: tuple[Trace, ...] = (
+    Trace("work_item", ALL, _delete("delete from ragworks.work_item where document_id = %(id)s")),
+    # Its row stays, empty, until a publication collects it: another run that is queueing it now must find its id.
+    Trace(
+        "document",
+        ("uri", "object_uri", "content_hash", "version_hash", "metadata", "acl"),
+        _delete(
+            "update ragworks.document set uri = 'forgotten:' || gen_random_uuid(), object_uri = '', metadata = '{}',"
+            " content_hash = '00000000-0000-0000-0000-000000000000', version_hash = '00000000-0000-0000-0000-000000000000',"
+            " acl = null, state = 'deleted', updated_at = now() where id = %(id)s"
+        ),
+    ),
+    Trace("generation_document", ALL, _delete("delete from ragworks.generation_document where document_id = %(id)s")),
+    Trace("rejection", ALL, _delete("delete from ragworks.rejection where document_id = %(id)s")),
+    # Of a file that is one document, its row too: it has the same uri. One that holds other rows stays.
+    Trace(
+        "source_object",
+        ALL,
+        _delete(
+            "delete from ragworks.source_object where collection_id = %(c)s and uri = %(u)s and not exists (select from"
+            " ragworks.document d where d.collection_id = %(c)s and d.object_uri = %(u)s and d.state <> 'deleted')"
+        ),
+    ),
+    Trace(
+        "quarantine",
+        ("object_uri", "uri", "locator", "detail"),
+        _rewrite(
+            "quarantine",
+            ("detail",),
+            "collection_id = %(c)s",
+            "delete from ragworks.quarantine where collection_id = %(c)s"
+            " and (uri = %(u)s or object_uri = %(u)s and starts_with(uri, %(u)s || '#'))",
+        ),
+    ),
+    Trace(
+        "run_document",
+        ("uri", "reason"),
+        _rewrite("run_document", ("reason",), _IN_RUNS, f"delete from ragworks.run_document where {_IN_RUNS} and uri = %(u)s"),
+    ),
+    Trace("run", ("plan", "error"), _rewrite("run", ("plan", "error"), "collection_id = %(c)s")),
+    Trace("validation_report", ("result",), _rewrite("validation_report", ("result",), _IN_RUNS)),
+    Trace("golden_span", ALL, _erase_golden),
+    Trace("generation", ("metrics", "gate"), _rewrite("generation", ("metrics", "gate"), "collection_id = %(c)s")),
+    Trace("document_text", ALL, _erase_text),
+)

@@ -1,0 +1,1 @@
+"""What the triggerer runs for us. It loads no DAG bundle: it finds these because ``plugins/`` is on its path."""

@@ -1,0 +1,131 @@
+"""A collection with privacy.scrub: raw values reach no table, and a changed setting reads everything again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+
+from include.config import Privacy, load_collection
+from include.indexing.context import open_context
+from include.indexing.pipeline import index_collection
+from include.privacy import ScrubbedSource, open_scrubber, scrubbed
+from include.sources import open_source
+from tests.conftest import write_rows
+from tests.support import HashEmbedder, export, query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from include.config import Settings
+
+KINDS = ["EMAIL_ADDRESS", "PHONE_NUMBER", "CREDIT_CARD"]
+SECRETS = ["jane.doe@example.com", "+49 30 901820", "4111 1111 1111 1111", "4012888888881881", "5500005555555559"]
+TEXT = f"# About {SECRETS[0]}\n\nCall {SECRETS[1]}, pay with {SECRETS[2]}.\n\n## {SECRETS[0]}\n\nNothing else.\n"
+
+
+def run(settings: Settings, name: str, **options: Any) -> dict[str, Any]:
+    with open_context(settings, name, embedder=HashEmbedder()) as context:
+        wired = isinstance(context.source, ScrubbedSource)
+        source = context.source if wired else scrubbed(context.source, context.collection.privacy)
+        return index_collection(replace(context, source=source), **options)
+
+
+def tables_holding(settings: Settings, value: str) -> list[str]:
+    """Every table of the schema with a row that holds the value in any column."""
+    with psycopg.connect(settings.database_url or "") as connection:
+        names = connection.execute("select tablename from pg_tables where schemaname = 'ragworks'").fetchall()
+        assert len(names) > 12
+        held = sql.SQL("select exists (select from ragworks.{} t where to_jsonb(t)::text like %s)")
+        pattern = f"%{value}%"
+        return sorted(
+            n for (n,) in names if connection.execute(held.format(sql.Identifier(n)), (pattern,)).fetchone() == (True,)
+        )
+
+
+def test_the_search_of_the_tables_finds_what_is_there(
+    settings: Settings, documents: Path, collection: Callable[..., str]
+) -> None:
+    (documents / "a.md").write_text(TEXT)
+    run(settings, collection())
+    assert [tables_holding(settings, secret) for secret in SECRETS[:3]] == [["chunks_1", "document", "document_text"]] + [
+        ["document_text"]
+    ] * 2 or all("document_text" in tables_holding(settings, secret) for secret in SECRETS[:3])
+
+
+def test_raw_values_are_in_no_table_and_counted_in_the_run(
+    settings: Settings, tmp_path: Path, collection: Callable[..., str]
+) -> None:
+    rows: list[dict[str, Any]] = [
+        {"id": "1", "title": "Jane", "text": TEXT, "metadata": {"by": SECRETS[0], "cards": [{"n": int(SECRETS[3])}], "n": 7}},
+        {"id": "2", "text": "", "metadata": {"by": SECRETS[0]}},
+        {"id": "3", "text": f"a\u0007 {SECRETS[0]}"},
+        {"id": "4", "text": "fine", "metadata": {"card": SECRETS[4]}, "acl": ["team"]},
+    ]
+    write_rows(tmp_path / "rows.jsonl", list(rows))
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write(f'{{"id": "5", "text": {SECRETS[3]}}}\n{{"id": "6", "{SECRETS[0]}\n')
+    name = collection(
+        source={"type": "jsonl", "path": str(tmp_path / "rows.jsonl")},
+        privacy={"scrub": KINDS},
+        validation={"max_rejected": 1.0},
+    )
+    result = run(settings, name)
+    assert result["quarantined"] == 4
+    assert {secret: tables_holding(settings, secret) for secret in SECRETS} == dict.fromkeys(SECRETS, [])
+    chunks = export(settings, name)
+    assert "Call <PHONE_NUMBER>, pay with <CREDIT_CARD>." in " ".join(c["text"] for c in chunks)
+    first = next(c["metadata"] for c in chunks if c["document"] == "1")
+    assert (first["by"], first["cards"], first["n"]) == ("<EMAIL_ADDRESS>", [{"n": "<CREDIT_CARD>"}], 7)
+    assert query(settings, "select scrubbed from ragworks.run where id = %s", result["run"]) == [
+        ({"EMAIL_ADDRESS": 5, "PHONE_NUMBER": 1, "CREDIT_CARD": 3},)
+    ]
+
+
+def test_switching_it_on_reads_all_again_and_leaves_no_raw_text(
+    settings: Settings, documents: Path, collection: Callable[..., str]
+) -> None:
+    (documents / "a.md").write_text(TEXT)
+    (documents / "b.md").write_text("# B\n\nNobody is named here.\n")
+    name = collection()
+    run(settings, name)
+    run(settings, name, mode="rebuild")  # so that a retired generation holds the text too
+    collection(privacy={"scrub": KINDS})
+    switched = run(settings, name)
+    assert switched["plan"]["changed"] == 1
+    assert switched["plan"]["unchanged"] == 1
+    assert {secret: tables_holding(settings, secret) for secret in SECRETS[:3]} == dict.fromkeys(SECRETS[:3], [])
+    again = run(settings, name)
+    assert again["plan"]["unchanged"] == 2
+    assert again["chunks"]["embedded"] == 0
+
+
+def test_the_fingerprint_is_the_sources_with_the_scrubbers(
+    settings: Settings, documents: Path, collection: Callable[..., str]
+) -> None:
+    (documents / "a.md").write_text(TEXT)
+    loaded = load_collection(settings, collection())
+    source = open_source(loaded)
+    scrubber = open_scrubber(Privacy(scrub=("EMAIL_ADDRESS",)))
+    assert scrubber
+    (plain,), (marked,) = source.listing(), ScrubbedSource(source, scrubber).listing()
+    assert marked == replace(plain, fingerprint=f"{plain.fingerprint}|scrub:{scrubber.fingerprint}")
+    assert scrubbed(source, Privacy()) is source
+
+
+def test_read_many_gives_back_the_objects_that_were_asked_for(
+    settings: Settings, documents: Path, collection: Callable[..., str]
+) -> None:
+    for name in ("a.md", "b.md"):
+        (documents / name).write_text(TEXT)
+    source = scrubbed(open_source(load_collection(settings, collection())), Privacy(scrub=("EMAIL_ADDRESS",)))
+    objects = list(source.listing())
+    read = [(obj, list(found)) for obj, found in source.read_many(objects)]
+    assert [obj for obj, _ in read] == objects
+    assert [d.scrubbed for _, found in read for d in found] == [{"EMAIL_ADDRESS": 3}] * 2
+    assert SECRETS[0] not in json.dumps([[d.text, d.metadata] for _, found in read for d in found])
+    assert [list(source.read(obj)) for obj in objects] == [found for _, found in read]

@@ -1,0 +1,87 @@
+"""No table is forgotten: every column that could hold a document is erased by the registry, or exempt with a reason."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from include.store.traces import ALL, CHUNK_TABLES, TRACES
+from tests.support import HashEmbedder, index, query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from include.config import Settings
+
+# Numbers, times and booleans cannot hold a document; everything else must be accounted for.
+_CAN_HOLD = "data_type not in ('integer', 'bigint', 'smallint', 'real', 'double precision', 'numeric', 'boolean')"
+_NOT_TIMES = "data_type not like 'timestamp%%'"
+
+EXEMPT = {
+    "collection.*": "settings of the collection",
+    "migration.*": "files of the schema",
+    "embedding_rate.*": "machines and models",
+    "forgotten.uri_hash": "the hash by which it is kept out",
+    "forgotten.reason": "what a person wrote about the erasure; the command's help says to name nobody",
+    "source_object.*": "files that hold other documents stay; a file that is the document goes",
+    "document.state": "one of three words",
+    "generation.spec": "settings",
+    "generation.spec_hash": "settings",
+    "generation.embedder": "a model",
+    "generation.storage": "settings",
+    "generation.state": "one of five words",
+    "generation.canary": "vectors of fixed strings",
+    "golden_query.*": "goes with its last span, golden_span; one with other answers was not taken from the document",
+    "run.key": "a name that the scheduler or the command line gave",
+    "run.mode": "one of three words",
+    "run.state": "one of four words",
+    "run.seconds": "times by step",
+    "run.estimate": "numbers",
+    "run.reads": "numbers by reason",
+    "run.scrubbed": "numbers by kind",
+    "run_document.action": "one of six words",
+    "quarantine.stage": "one of two words",
+    "quarantine.expectation": "a rule's name",
+    "validation_report.suite": "one of two words",
+}  # fmt: skip
+
+
+def test_every_column_is_accounted_for(settings: Settings, documents: Path, collection: Callable[..., str]) -> None:
+    (documents / "a.md").write_text("A page.")
+    index(settings, collection(), embedder=HashEmbedder())
+    columns = query(
+        settings,
+        "select c.table_name, c.column_name from information_schema.columns c join information_schema.tables t"
+        " using (table_schema, table_name) where table_schema = 'ragworks' and t.table_type = 'BASE TABLE'"
+        f" and {_CAN_HOLD} and {_NOT_TIMES}",
+    )
+    assert len(columns) > 40
+    erased = {f"{trace.table}.{column}" for trace in TRACES for column in trace.columns}
+    chunk_table = re.compile(rf"({'|'.join(CHUNK_TABLES)})_\d+")
+    missing = [
+        f"{table}.{column}"
+        for table, column in columns
+        if not chunk_table.fullmatch(table) and not {f"{table}.{column}", f"{table}.{ALL[0]}"} & (erased | EXEMPT.keys())
+    ]
+    assert not missing, (
+        f"{missing}: can a document be in there? Then include/store/traces.py must take it out when it is forgotten;"
+        " if not, say why in EXEMPT"
+    )
+
+
+def test_the_registry_names_what_exists(settings: Settings) -> None:
+    columns = {
+        f"{table}.{column}"
+        for table, column in query(
+            settings, "select table_name, column_name from information_schema.columns where table_schema = 'ragworks'"
+        )
+    } | {f"{table}.*" for (table,) in query(settings, "select tablename from pg_tables where schemaname = 'ragworks'")}
+    assert {f"{trace.table}.{column}" for trace in TRACES for column in trace.columns} <= columns
+    assert set(EXEMPT) <= columns
+
+
+def test_models_are_asked_for_when_there_are_any(settings: Settings) -> None:
+    """Tables of data sets and trainings must be read by :func:`include.store.forgotten.models_trained_on`: do that first."""
+    tables = {table for (table,) in query(settings, "select tablename from pg_tables where schemaname = 'ragworks'")}
+    assert not {table for table in tables if table.startswith(("dataset", "model_run"))}
