@@ -27,9 +27,7 @@ def main() -> None:
             for size in SIZES:
                 settings = _indexed(home, url, size)
                 wall, processor = _looks(settings)
-                sys.stdout.write(
-                    f"{size:>7} files: wall {wall:.3f} s, processor time of the looking thread {processor:.3f} s\n"
-                )
+                sys.stdout.write(f"{size:>7} files: wall {wall:.3f} s, processor time of the look {processor:.3f} s\n")
         finally:
             embedded.stop(home)
 

@@ -12,6 +12,7 @@ from include.errors import Terminal
 from include.indexing.chunking import CHUNKER_VERSION
 from include.indexing.progress import Progress, Silent
 from include.indexing.spec import generation_spec, recorded_embedding, spec_hash
+from include.privacy.source import scrubbed
 from include.sources import open_source
 from include.store.pool import open_pool
 
@@ -76,7 +77,7 @@ def open_context(
     :param storage_options: for fsspec, from an Airflow connection.
     """
     collection = load_collection(settings, name)
-    source = open_source(collection, storage_options=storage_options)
+    source = scrubbed(open_source(collection, storage_options=storage_options), collection.privacy)
     chosen = embedder or open_embedder(collection.embedding, settings)
     check_window(collection, chosen)
     with open_pool(settings) as pool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from include.errors import Transient
 from include.quality.gates import check_deletions, check_rejections
-from include.store import changes, chunks, documents, generations, quarantine, runs, work_items
+from include.store import changes, chunks, generations, quarantine, runs, work_items
 
 if TYPE_CHECKING:
     from include.indexing.context import IndexContext
@@ -59,5 +59,4 @@ def publish_changes(context: IndexContext, connection: Connection, run: Run, liv
     chunks.refresh_metadata(connection, live.id)
     runs.add_counts(connection, run.id, written=written, deleted=deleted)
     quarantine.acknowledge(connection, live.collection_id)
-    documents.collect_garbage(connection, live.collection_id)
     return True

@@ -14,6 +14,7 @@ from include.indexing.listing import TO_READ, differences
 from include.indexing.read import ObjectReader
 from include.indexing.spec import describe_difference, generation_spec, spec_hash
 from include.indexing.target import choose_target
+from include.privacy.scrub import open_scrubber
 from include.quality.gates import check_deletions, check_rejections
 from include.store import changes, collections, generations, objects, quarantine, runs, work_items
 
@@ -92,6 +93,7 @@ class _Planner:
         self._checkpoint()
         if reads:
             ObjectReader(self._context, self._connection, self._collection, self._run.id, self._checkpoint).read()
+        self._note_scrubbing(target)
         quarantine.resolve_vanished(self._connection, self._collection)
         quarantine.resolve_outdated(self._connection, self._collection)
         quarantine.retry_due(self._connection, self._collection)
@@ -139,6 +141,12 @@ class _Planner:
             rebuild=self._rebuild,
         )  # fmt: skip
         return made, ""
+
+    def _note_scrubbing(self, target: Generation) -> None:
+        """Texts are stored without other personal data than before: what was built from the old ones must go."""
+        scrubber = open_scrubber(self._context.collection.privacy)
+        if collections.replace_scrub(self._connection, self._collection, scrubber.fingerprint if scrubber else ""):
+            generations.flag_unscrubbed(self._connection, target)
 
     def _compare(self, target: Generation, reads: dict[str, int], note: str) -> Plan:
         live = generations.live_generation(self._connection, self._collection)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from include.errors import BadData, Transient
@@ -14,9 +14,10 @@ from include.indexing.merge import CATCH_UPS, Behind, check, publish_changes
 from include.indexing.serving import keep_serving
 from include.indexing.worker import drain
 from include.quality.gates import check_quality
-from include.store import changes, chunks, collections, documents, generations, quarantine, runs, work_items
+from include.store import changes, chunks, collections, documents, forgotten, generations, quarantine, runs, work_items
 
 if TYPE_CHECKING:
+    from include.evaluation.gate_report import GateReport
     from include.indexing.context import IndexContext
     from include.store.generations import Generation
     from include.store.pool import Connection
@@ -94,6 +95,9 @@ def _publish_once(context: IndexContext, key: str) -> Outcome:
             collections.lock_collection(connection, target.collection_id)
             target = generations.generation(connection, target.id)
             changed = _publish(context, connection, run, target)
+            if changed:
+                generations.drop_old(connection, target.collection_id, keep=context.collection.generations.keep)
+                documents.collect_garbage(connection, target.collection_id)
             quarantine.acknowledge(connection, target.collection_id)
             runs.supersede_running(connection, run)
             runs.add_seconds(connection, run.id, "publish", time.monotonic() - started)
@@ -146,6 +150,7 @@ def _prepare(context: IndexContext, connection: Connection, run: Run, built: Gen
             context.pool, built.collection_id, live, built,
             lambda asked: context.for_generation(asked).embedder, progress=context.progress,
         )  # fmt: skip
+        report = _less_forgotten(connection, built.collection_id, report)
         try:
             check_quality(report, context.collection.generations.max_quality_loss)
         except BadData:
@@ -155,6 +160,12 @@ def _prepare(context: IndexContext, connection: Connection, run: Run, built: Gen
             raise
         generations.save_gate(connection, built.id, report.as_dict())
         connection.commit()
+
+
+def _less_forgotten(connection: Connection, collection: int, report: GateReport) -> GateReport:
+    """The report without documents that were erased while it was made."""
+    gone = forgotten.is_forgotten(connection, collection, [d for loss in report.worst for d in loss.documents])
+    return replace(report, worst=tuple(loss for loss in report.worst if not gone & set(loss.documents)))
 
 
 def _publish(context: IndexContext, connection: Connection, run: Run, target: Generation) -> bool:
@@ -170,8 +181,6 @@ def _publish(context: IndexContext, connection: Connection, run: Run, target: Ge
     generations.make_live(connection, target)
     collections.hold_spec(connection, target.collection_id, None)
     runs.add_counts(connection, run.id, written=chunks.count_chunks(connection, target))
-    generations.drop_old(connection, target.collection_id, keep=context.collection.generations.keep)
-    documents.collect_garbage(connection, target.collection_id)
     logger.info("generation %d is live", target.id)
     return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +131,7 @@ class ObjectReader:
             self._connection, self._run, "documents",
             success=not refused, evaluated=len(batch), rejected=len(refused), result=verdict.result,
         )  # fmt: skip
+        runs.add_scrubbed(self._connection, self._run, sum((Counter(d.scrubbed) for d in batch), Counter()))
         for document in batch:
             if document.problem and (document.uri == document.object_uri or document.uri.startswith(f"{document.object_uri}#")):
                 self._incomplete.add(document.object_uri)

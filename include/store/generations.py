@@ -211,13 +211,24 @@ def save_gate(connection: Connection, generation_id: int, gate: dict[str, Any]) 
 
 
 def drop_old(connection: Connection, collection: int, *, keep: int) -> None:
-    """Drop retired generations beyond the ``keep`` that served last, and of the failed all but the newest."""
+    """Drop retired generations beyond the ``keep`` that served last, of the failed all but the newest, and unscrubbed ones."""
     found = generations(connection, collection)
+    for raw in [g for g in found if g.metrics.get("unscrubbed") and g.state in ("retired", "failed")]:
+        drop_generation(connection, raw)
+        found.remove(raw)
     retired = [g for g in found if g.state == "retired"]
     retired.sort(key=lambda g: (g.retired_at or g.created_at, g.id), reverse=True)
     failed = [g for g in found if g.state == "failed"]
     for old in [*retired[keep:], *failed[: len(failed) - min(1, keep)]]:
         drop_generation(connection, old)
+
+
+def flag_unscrubbed(connection: Connection, target: Generation) -> None:
+    """Have every other generation dropped once it does not serve: its texts were stored before more was taken out."""
+    connection.execute(
+        "update ragworks.generation set metrics = metrics || '{\"unscrubbed\": true}' where collection_id = %s and id <> %s",
+        (target.collection_id, target.id),
+    )
 
 
 @contextmanager

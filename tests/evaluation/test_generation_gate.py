@@ -86,6 +86,7 @@ def test_only_a_worse_generation_is_stopped(
     assert (report.compared, report.origin, report.left_out) == (True, origin, 0)
     assert report.queries >= 50
     assert report.difference == pytest.approx((report.built or 0) - (report.live or 0))
+    assert report.difference is not None
     if not stopped:
         assert report.difference >= 0
         check_quality(report, LIMIT)
@@ -143,15 +144,21 @@ def test_a_first_generation_is_reported_and_never_stopped(two: TwoGenerations) -
 
 
 def test_noise_raises_no_alarm(two: TwoGenerations) -> None:
-    """A against A: the same model, disturbed so little that rankings change here and there, in 40 draws of the noise."""
-    _import(two, *_about(60))
-    live = two.build(WordsEmbedder(noise=0.15), live=True)
-    differences = []
+    """A against A: one model disturbed so little that the right page moves up here and down there, in 40 draws."""
+    vague = [" ".join(text.split()[3:6]) for text in _texts(60).values()]
+    _import(two, *(GoldenQuery(f"{words} {n % 7}", (GoldenSpan(f"{n}.md"),)) for n, words in enumerate(vague)))
+    live = two.build(WordsEmbedder(noise=0.3), live=True)
+    alarms, differences = 0, []
     for seed in range(1, 41):
-        report = two.compare(live, two.build(WordsEmbedder(noise=0.15, seed=seed)))
+        report = two.compare(live, two.build(WordsEmbedder(noise=0.3, seed=seed)))
         differences.append(report.difference)
-        check_quality(report, LIMIT)
+        try:
+            check_quality(report, LIMIT)
+        except BadData:
+            alarms += 1
+    print(f"{alarms} alarms; differences {min(differences):+.3f} to {max(differences):+.3f}")  # type: ignore[type-var]
     assert len(set(differences)) > 20, "the noise must change rankings, else this test shows nothing"
+    assert alarms <= 3, "a one-sided error of 2.5 % of 40 is one; four has a chance of 2 %"
 
 
 def test_golden_spans_survive_another_chunk_size(two: TwoGenerations) -> None:
@@ -251,7 +258,7 @@ def test_a_live_model_that_is_gone_does_not_lock_the_old_index_in(two: TwoGenera
 def test_the_rule(difference: float, high: float, limit: float, stopped: bool) -> None:
     report = GateReport(True, 2, 1, live=0.8, built=0.8 + difference, difference=difference, low=-1.0, high=high, queries=50)
     if stopped:
-        with pytest.raises(BadData, match="surely|is sure"):
+        with pytest.raises(BadData, match="the loss is sure"):
             check_quality(report, limit)
     else:
         check_quality(report, limit)

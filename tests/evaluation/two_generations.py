@@ -78,7 +78,8 @@ class TwoGenerations:
         ]
         with self.pool.connection() as connection:
             connection.cursor().executemany(
-                "insert into ragworks.source_object (collection_id, uri, fingerprint) values (%s, %s, 'x') on conflict do nothing",
+                "insert into ragworks.source_object (collection_id, uri, fingerprint) values (%s, %s, 'x')"
+                " on conflict do nothing",
                 [(self.collection, row.uri) for row in rows],
             )
             documents.save_documents(connection, self.collection, rows)
@@ -100,7 +101,8 @@ class TwoGenerations:
                 " where wanted and uri <> all(%s)",
                 (list(without),),
             ).fetchall()
-            pieces = [(i, c) for i, text in found for c in chunk_document(text, embedder.tokenizer, Chunking(**chunking))]
+            tokenizer, settings = embedder.tokenizer, Chunking(**chunking)
+            pieces = [(i, c) for i, text in found for c in chunk_document(text, tokenizer, settings)]
             vectors = embedder.embed_documents([c.text for _, c in pieces])
             rows = [
                 chunks.ChunkRow(i, c.ordinal, c.start, c.end, c.tokens, text_hash(c.text), None, v)

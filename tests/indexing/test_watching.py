@@ -145,9 +145,7 @@ def test_rows_of_a_database(settings: Settings, collection: Callable[..., str]) 
         assert counts(settings) == (4, 0)
         index(settings, "handbook", embedder=HashEmbedder())
         assert look(settings) is None
-        connection.execute(
-            "update page set text = 'Another page', updated_at = now() - interval '1 hour' where id = '2'"
-        )
+        connection.execute("update page set text = 'Another page', updated_at = now() - interval '1 hour' where id = '2'")
         connection.execute("delete from page where id = '3'")
         assert counts(settings) == (1, 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +53,8 @@ def test_the_search_of_the_tables_finds_what_is_there(
 ) -> None:
     (documents / "a.md").write_text(TEXT)
     run(settings, collection())
-    assert [tables_holding(settings, secret) for secret in SECRETS[:3]] == [["chunks_1", "document", "document_text"]] + [
-        ["document_text"]
-    ] * 2 or all("document_text" in tables_holding(settings, secret) for secret in SECRETS[:3])
+    assert tables_holding(settings, SECRETS[0]) == ["chunks_1", "document_text", "generation_document"]
+    assert tables_holding(settings, SECRETS[1]) == ["document_text"]
 
 
 def test_raw_values_are_in_no_table_and_counted_in_the_run(
@@ -76,7 +76,7 @@ def test_raw_values_are_in_no_table_and_counted_in_the_run(
     )
     result = run(settings, name)
     assert result["quarantined"] == 4
-    assert {secret: tables_holding(settings, secret) for secret in SECRETS} == dict.fromkeys(SECRETS, [])
+    assert {secret: tables_holding(settings, secret) for secret in SECRETS} == {secret: [] for secret in SECRETS}
     chunks = export(settings, name)
     assert "Call <PHONE_NUMBER>, pay with <CREDIT_CARD>." in " ".join(c["text"] for c in chunks)
     first = next(c["metadata"] for c in chunks if c["document"] == "1")
@@ -98,7 +98,7 @@ def test_switching_it_on_reads_all_again_and_leaves_no_raw_text(
     switched = run(settings, name)
     assert switched["plan"]["changed"] == 1
     assert switched["plan"]["unchanged"] == 1
-    assert {secret: tables_holding(settings, secret) for secret in SECRETS[:3]} == dict.fromkeys(SECRETS[:3], [])
+    assert {secret: tables_holding(settings, secret) for secret in SECRETS[:3]} == {secret: [] for secret in SECRETS[:3]}
     again = run(settings, name)
     assert again["plan"]["unchanged"] == 2
     assert again["chunks"]["embedded"] == 0
@@ -108,6 +108,7 @@ def test_the_fingerprint_is_the_sources_with_the_scrubbers(
     settings: Settings, documents: Path, collection: Callable[..., str]
 ) -> None:
     (documents / "a.md").write_text(TEXT)
+    os.utime(documents / "a.md", (1_700_000_000, 1_700_000_000))  # one just written is read again whatever it says
     loaded = load_collection(settings, collection())
     source = open_source(loaded)
     scrubber = open_scrubber(Privacy(scrub=("EMAIL_ADDRESS",)))

@@ -264,6 +264,18 @@ def test_a_zone_does_not_change_a_fingerprint(second_database: str) -> None:
     assert stamps(shop) == before
 
 
+def test_a_row_version_is_an_update_time_too(second_database: str) -> None:
+    shop = _postgres(second_database)
+    for key in "ab":
+        shop.put(key, "x")
+    before = stamps(shop, query="select id, text, xmin as version from article", updated_at="version")
+    shop.run("update article set text = 'y' where id = 'b'")
+    after = stamps(shop, query="select id, text, xmin as version from article", updated_at="version")
+    assert {key for key in after if after[key] != before[key]} == {"b"}
+    as_bytes = "select id, text, decode(md5(text), 'hex') as version from article"
+    assert len(set(stamps(shop, query=as_bytes, updated_at="version").values())) == 2
+
+
 @pytest.mark.parametrize(
     "other",
     [{"text": ["title"]}, {"query": "select * from article where 1 = 1"}, {"metadata": ["price"]}, {"max_bytes": 7}],

@@ -218,11 +218,10 @@ def _working(collection: str, run_key: str) -> Iterator[IndexContext]:
     from include.config import load_collection
     from include.indexing.context import open_context
     from include.indexing.pipeline import failing
-    from ragworks.hooks.ragworks import settings_from_airflow, storage_options
+    from ragworks.hooks.ragworks import settings_from_airflow, source_options
 
     settings = settings_from_airflow()
-    conn_id = load_collection(settings, collection).source.conn_id
-    options = storage_options(conn_id) if conn_id else None
+    options = source_options(load_collection(settings, collection).source)
     with open_context(settings, collection, storage_options=options) as index, failing(index, run_key):
         try:
             yield index
