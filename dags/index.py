@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ragworks.catalogue import BrokenFile
 
 
+MODE = "{{ params.mode }}"
+
+
 def index_dag(collection: Collection) -> DAG:
     """Keep one collection's index in step with its source."""
     name = collection.name
@@ -35,7 +38,7 @@ def index_dag(collection: Collection) -> DAG:
         doc_md=describe_collection(collection),
         schedule=schedule_of(collection),
         catchup=False,
-        max_active_runs=1,
+        max_active_runs=2,  # a second run keeps the live index fresh while the first builds a new generation for hours
         params=index_params(),
         tags=["ragworks", name],
         default_args=defaults.default_args(),
@@ -44,7 +47,7 @@ def index_dag(collection: Collection) -> DAG:
         plan = PlanIndexOperator(
             task_id="plan",
             collection=name,
-            mode="{{ params.mode }}",
+            mode=MODE,
             allow_deletes="{{ params.allow_deletes }}",
             workers="{{ params.workers }}",
         )
@@ -55,8 +58,8 @@ def index_dag(collection: Collection) -> DAG:
             map_index_template="worker {{ task.shard + 1 }}",
         ).expand(shard=plan.output)
         # With nothing to embed there is no index task, but documents may have gone or moved.
-        validate = ValidateIndexOperator(task_id="validate", collection=name, trigger_rule="none_failed")
-        publish = PublishIndexOperator(task_id="publish", collection=name, outlets=[index_asset(name)])
+        validate = ValidateIndexOperator(task_id="validate", collection=name, mode=MODE, trigger_rule="none_failed")
+        publish = PublishIndexOperator(task_id="publish", collection=name, mode=MODE, outlets=[index_asset(name)])
         index >> validate >> publish
     return dag
 

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.workload.process import ROOT, ChildFailed, environment
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from bench.incremental.peer import Job
 
+PAUSE_SECONDS = 5.0  # in which SIGKILL surely arrives
 WRITTEN = "written"  # a moment to kill at: rows are written, the peer's own notes are not
 
 
@@ -61,7 +62,7 @@ class Launcher:
         :return: False when it had ended by then, or knows no such moment.
         """
         mark = "WRITTEN" if moment == WRITTEN else "WORK"
-        with self._started(job) as process:
+        with self._started(replace(job, pause=PAUSE_SECONDS)) as process:
             for line in process.stdout or ():
                 if line.startswith(mark):
                     if isinstance(moment, float):

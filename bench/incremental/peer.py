@@ -39,6 +39,7 @@ class Job:
     :param state: folder for what the peer keeps outside the database.
     :param embedder: ``fake`` or ``minilm``.
     :param delay_ms: what a text costs the fake embedder, so that there is time to look inside.
+    :param pause: seconds to wait in :func:`written`, so that the process can be killed there and not a little later.
     """
 
     url: str
@@ -47,6 +48,7 @@ class Job:
     embedder: str
     max_tokens: int
     delay_ms: float
+    pause: float = 0.0
 
     @classmethod
     def from_command_line(cls) -> Job:
@@ -109,6 +111,7 @@ def measured(embedder: CountingEmbedder | FakeEmbedder | Any) -> Iterator[dict[s
     print(json.dumps(said), flush=True)
 
 
-def written() -> None:
+def written(job: Job) -> None:
     """The rows are in the database and the peer's own notes are not: a moment worth killing it in."""
     print("WRITTEN", flush=True)
+    time.sleep(job.pause)

@@ -68,7 +68,7 @@ def main() -> None:
         if (job.state / "docstore.json").exists():
             pipeline.load(str(job.state))
         pipeline.run(documents=[_document(path, text) for path, text in read_documents(job.documents)])
-        written()
+        written(job)
         job.state.mkdir(parents=True, exist_ok=True)
         pipeline.persist(str(job.state))
 

@@ -51,9 +51,9 @@ def test_every_dag_says_what_it_is(dags: dict[str, DAG]) -> None:
         assert dag.description
 
 
-def test_every_dag_runs_once_at_a_time_and_never_catches_up(dags: dict[str, DAG]) -> None:
+def test_no_dag_runs_away_or_catches_up(dags: dict[str, DAG]) -> None:
     for dag in dags.values():
-        assert dag.max_active_runs == 1
+        assert dag.max_active_runs <= 2
         assert dag.catchup is False
         assert dag.start_date is None  # cron timetables begin at the first run: nothing to invent
 

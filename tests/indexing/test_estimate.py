@@ -19,28 +19,7 @@ if TYPE_CHECKING:
 
     from include.config import Settings
 
-WORDS = [
-    "alpha",
-    "beta",
-    "gamma",
-    "delta",
-    "epsilon",
-    "zeta",
-    "eta",
-    "theta",
-    "iota",
-    "kappa",
-    "lambda",
-    "mu",
-    "nu",
-    "xi",
-    "omicron",
-    "pi",
-    "rho",
-    "sigma",
-    "tau",
-    "upsilon",
-]
+WORDS = [f"{start}{end}" for start in ("al", "be", "ga", "de", "ep") for end in ("pha", "ta", "mma", "lta")]
 
 
 def _rows(path: Path, number: int, version: int = 0) -> None:

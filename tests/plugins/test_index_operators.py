@@ -56,8 +56,9 @@ def test_the_form_checks_what_it_is_given(key: str, value: object, good: bool) -
 
 
 def test_a_long_plan_is_cut(tmp_path: Path) -> None:
-    documents = [RunDocument(f"{n:03}.md", "added", "new in the source", None, None) for n in range(SHOWN + 7)]
-    lines = _describe({"added": SHOWN + 7, "unchanged": 2, "pending": SHOWN + 7, "stopped": ""}, documents)
+    documents = [RunDocument(f"{n:03}.md", "added", "new in the source", None, None) for n in range(SHOWN)]
+    plan = {"added": SHOWN + 7, "unchanged": 2, "pending": SHOWN + 7, "stopped": ""}
+    lines = _describe(plan, documents, total=SHOWN + 7)
     assert lines[0] == "Plan: 57 added, 0 changed, 0 metadata only, 0 renamed, 0 deleted, 2 unchanged; to embed: 57"
     assert lines[1] == "added  000.md  new in the source"
     assert lines[-1] == "… and 7 more documents"

@@ -11,12 +11,10 @@ import psycopg
 from psycopg import sql
 
 from include.config import Privacy, load_collection
-from include.indexing.context import open_context
-from include.indexing.pipeline import index_collection
 from include.privacy import ScrubbedSource, open_scrubber, scrubbed
 from include.sources import open_source
 from tests.conftest import write_rows
-from tests.support import HashEmbedder, export, query
+from tests.support import HashEmbedder, export, index, query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,10 +28,7 @@ TEXT = f"# About {SECRETS[0]}\n\nCall {SECRETS[1]}, pay with {SECRETS[2]}.\n\n##
 
 
 def run(settings: Settings, name: str, **options: Any) -> dict[str, Any]:
-    with open_context(settings, name, embedder=HashEmbedder()) as context:
-        wired = isinstance(context.source, ScrubbedSource)
-        source = context.source if wired else scrubbed(context.source, context.collection.privacy)
-        return index_collection(replace(context, source=source), **options)
+    return index(settings, name, embedder=HashEmbedder(), **options)
 
 
 def tables_holding(settings: Settings, value: str) -> list[str]:
@@ -53,7 +48,7 @@ def test_the_search_of_the_tables_finds_what_is_there(
 ) -> None:
     (documents / "a.md").write_text(TEXT)
     run(settings, collection())
-    assert tables_holding(settings, SECRETS[0]) == ["chunks_1", "document_text", "generation_document"]
+    assert tables_holding(settings, SECRETS[0]) == ["chunks_1", "document", "document_text", "generation_document"]
     assert tables_holding(settings, SECRETS[1]) == ["document_text"]
 
 

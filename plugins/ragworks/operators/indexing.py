@@ -13,13 +13,13 @@ from ragworks.assets import index_asset
 from ragworks.params import MAX_WORKERS, MODES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from airflow.sdk import Context
 
     from include.indexing.context import IndexContext
     from include.indexing.publish import Outcome
-    from include.store.runs import Run, RunDocument
+    from include.store.runs import RunDocument
 
 RUN_KEY = "{{ run_id }}"  # asset and API runs have no logical date: only the run's id is always there
 SHOWN = 50  # documents listed in the log of a plan
@@ -32,7 +32,7 @@ class PlanIndexOperator(BaseOperator, SkipMixin):
     downstream is skipped.
 
     :param collection: name of the collection (templated).
-    :param mode: ``incremental``, ``plan`` or ``rebuild`` (templated).
+    :param mode: ``incremental``, ``plan``, ``rebuild`` or ``rollback``, which plans nothing (templated).
     :param allow_deletes: let the run remove more than ``validation.max_deleted`` (templated).
     :param workers: how many workers share the embedding at most, 1 to 32 (templated).
     :param run_key: names the run; a retry with the same key goes on with it (templated).
@@ -68,6 +68,8 @@ class PlanIndexOperator(BaseOperator, SkipMixin):
         from include.indexing.plan import plan_run
 
         mode, allow_deletes, workers = _mode(self.mode), _flag(self.allow_deletes), _workers(self.workers)
+        if mode == "rollback":
+            return []
         with _working(self.collection, self.run_key) as index:
             try:
                 plan = plan_run(index, self.run_key, mode=mode, allow_deletes=allow_deletes)
@@ -81,6 +83,7 @@ class PlanIndexOperator(BaseOperator, SkipMixin):
         return list(range(min(workers, plan.pending)))
 
     def _show(self, index: IndexContext) -> None:
+        from include.indexing.estimate import describe_estimate
         from include.store import collections, runs
 
         with index.pool.connection() as connection:
@@ -88,8 +91,11 @@ class PlanIndexOperator(BaseOperator, SkipMixin):
             run = runs.run_by_key(connection, collection, self.run_key)
             documents = runs.run_documents(connection, run.id, limit=SHOWN)
             total = runs.count_documents(connection, run.id)
-        for line in _describe(run, documents, total):
+        for line in _describe(run.plan or {}, documents, total):
             self.log.info("%s", line)
+        self.log.info("Expected: %s", describe_estimate(run.estimate or {}))
+        if run.reads:
+            self.log.info("Read: %s", ", ".join(f"{count} {why}" for why, count in run.reads.items()))
         if note := (run.plan or {}).get("note"):
             self.log.warning("%s", note)
         if stopped := (run.plan or {}).get("stopped"):
@@ -132,15 +138,17 @@ class ValidateIndexOperator(BaseOperator):
     """Judge the whole run before anything goes live: all embedded, not too much refused, not too much deleted.
 
     :param collection: name of the collection (templated).
+    :param mode: in ``rollback`` nothing is judged (templated).
     :param run_key: names the run (templated).
     """
 
-    template_fields: Sequence[str] = ("collection", "run_key")
+    template_fields: Sequence[str] = ("collection", "mode", "run_key")
     ui_color = "#e6f4ea"
 
-    def __init__(self, *, collection: str, run_key: str = RUN_KEY, **kwargs: Any) -> None:
+    def __init__(self, *, collection: str, mode: str = "incremental", run_key: str = RUN_KEY, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.collection = collection
+        self.mode = mode
         self.run_key = run_key
 
     def execute(self, context: Context) -> None:
@@ -151,6 +159,8 @@ class ValidateIndexOperator(BaseOperator):
         """
         from include.indexing.publish import validate_run
 
+        if _mode(self.mode) == "rollback":
+            return
         with _working(self.collection, self.run_key) as index:
             validate_run(index, self.run_key)
         self.log.info("Run %s of %s may be published", self.run_key, self.collection)
@@ -163,15 +173,17 @@ class PublishIndexOperator(BaseOperator):
     when the run changed nothing, so that an unchanged run wakes nobody.
 
     :param collection: name of the collection (templated).
+    :param mode: in ``rollback`` the generation that served last goes live instead (templated).
     :param run_key: names the run (templated).
     """
 
-    template_fields: Sequence[str] = ("collection", "run_key")
+    template_fields: Sequence[str] = ("collection", "mode", "run_key")
     ui_color = "#fce8e6"
 
-    def __init__(self, *, collection: str, run_key: str = RUN_KEY, **kwargs: Any) -> None:
+    def __init__(self, *, collection: str, mode: str = "incremental", run_key: str = RUN_KEY, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.collection = collection
+        self.mode = mode
         self.run_key = run_key
 
     def execute(self, context: Context) -> None:
@@ -182,6 +194,9 @@ class PublishIndexOperator(BaseOperator):
         """
         from include.indexing.publish import publish_run
 
+        if _mode(self.mode) == "rollback":
+            self._roll_back(context)
+            return
         with _working(self.collection, self.run_key) as index:
             outcome = publish_run(index, self.run_key)
         # A try that was killed after its commit has written rows: its retry still has something to announce.
@@ -190,6 +205,16 @@ class PublishIndexOperator(BaseOperator):
         extra = _announcement(outcome)
         self.log.info("Published %s: %s", self.collection, extra)
         context["outlet_events"][index_asset(self.collection)].extra = extra
+
+    def _roll_back(self, context: Context) -> None:
+        from include.indexing.activate import rollback
+        from include.store.pool import open_pool
+        from ragworks.hooks.ragworks import settings_from_airflow
+
+        with open_pool(settings_from_airflow()) as pool:
+            result = rollback(pool, self.collection)
+        self.log.info("Generation %(generation)s is live instead of %(replaced)s; behind the source: %(behind)s", result)
+        context["outlet_events"][index_asset(self.collection)].extra = result
 
 
 class RefusedCollectionOperator(BaseOperator):
@@ -231,18 +256,12 @@ def _working(collection: str, run_key: str) -> Iterator[IndexContext]:
             ) from error
 
 
-def _describe(run: Run, documents: Sequence[RunDocument], total: int) -> list[str]:
+def _describe(plan: Mapping[str, Any], documents: Sequence[RunDocument], total: int) -> list[str]:
     """A plan as lines of a log."""
-    from include.indexing.estimate import describe_estimate
     from include.indexing.plan import ACTIONS
 
-    plan = run.plan or {}
     counts = ", ".join(f"{plan.get(action, 0)} {action.replace('_', ' ')}" for action in (*ACTIONS, "unchanged"))
     lines = [f"Plan: {counts}; to embed: {plan.get('pending', 0)}"]
-    if run.estimate:
-        lines.append(f"Expected: {describe_estimate(run.estimate)}")
-    if run.reads:
-        lines.append("Read: " + ", ".join(f"{count} {why}" for why, count in run.reads.items()))
     action_width = max((len(document.action) for document in documents), default=0)
     uri_width = min(60, max((len(document.uri) for document in documents), default=0))
     lines += [f"{d.action:<{action_width}}  {d.uri:<{uri_width}}  {d.reason}" for d in documents]
