@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from include.cli.indexing import SHOWN, describe, show_documents
-from include.cli.searching import show_hits
+from include.cli.searching import as_result, show_hits
 from include.errors import RagworksError
 from include.indexing.pipeline import report
 from include.retrieval.searcher import Searcher
@@ -47,7 +46,7 @@ def demo(settings: Settings, output: Output, *, port: int) -> None:
     output.line(f"\nQ: {QUESTION}")
     show_hits(output, hits)
     seconds = round(time.monotonic() - started, 1)
-    answer = {"question": QUESTION, "results": [asdict(hit) for hit in hits], "passport": passport}
+    answer = {"question": QUESTION, "results": [as_result(hit) for hit in hits], "passport": passport}
     output.result(result | answer | {"seconds": seconds})
     output.line(f"\n{seconds} s. The UI: {stack.url}  user: {stack.user}  password: in {stack.password_file}")
     output.line("Edit a file in docs/ and run `make demo` again: only the edit costs anything. Stop all with `make down`.")

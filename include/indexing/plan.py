@@ -12,6 +12,7 @@ from include.errors import BadData
 from include.indexing.estimate import EXACT, SAMPLE, Estimate, describe_estimate, estimate
 from include.indexing.listing import TO_READ, differences
 from include.indexing.read import ObjectReader
+from include.indexing.signing import sign_missing
 from include.indexing.spec import describe_difference, generation_spec, spec_hash
 from include.indexing.target import choose_target
 from include.privacy.scrub import open_scrubber
@@ -93,6 +94,8 @@ class _Planner:
         self._checkpoint()
         if reads:
             ObjectReader(self._context, self._connection, self._collection, self._run.id, self._checkpoint).read()
+        if self._context.collection.near_duplicates.threshold is not None and not self._dry:
+            sign_missing(self._connection, self._collection, self._context.progress, self._checkpoint)
         self._note_scrubbing(target)
         quarantine.resolve_vanished(self._connection, self._collection)
         quarantine.resolve_outdated(self._connection, self._collection)

@@ -48,6 +48,7 @@ class ObjectReader:
     ) -> None:
         self._context, self._connection, self._collection, self._run = context, connection, collection, run
         self._checkpoint = checkpoint
+        self._sign = signature if context.collection.near_duplicates.threshold is not None else None
         self._since = runs.database_time(connection)
         self._buffer: list[Document] = []
         self._characters = 0
@@ -124,9 +125,8 @@ class ObjectReader:
                 for i, d in refused.items()
             ],
         )  # fmt: skip
-        documents.save_documents(
-            self._connection, self._collection, [self._row(d) for i, d in enumerate(batch) if i not in refused]
-        )
+        accepted = [_row(d) for i, d in enumerate(batch) if i not in refused]
+        documents.save_documents(self._connection, self._collection, accepted, sign=self._sign)
         reports.save_report(
             self._connection, self._run, "documents",
             success=not refused, evaluated=len(batch), rejected=len(refused), result=verdict.result,
@@ -137,14 +137,6 @@ class ObjectReader:
                 self._incomplete.add(document.object_uri)
         if refused:
             logger.warning("quarantined %d of %d documents: see the quarantine of the collection", len(refused), len(batch))
-
-    def _row(self, document: Document) -> DocumentRow:
-        content = text_hash(document.text)
-        version = version_hash(content, document.metadata, document.acl)
-        signed = signature(document.text) if self._context.collection.near_duplicates.threshold is not None else None
-        return DocumentRow(
-            document.uri, document.object_uri, document.text, content, version, document.metadata, document.acl, signed
-        )
 
     def _finish_objects(self) -> None:
         """Objects whose every document is in: note what they no longer show, then their fingerprint."""
@@ -234,3 +226,9 @@ def _duplicate(document: Document, held_elsewhere: dict[str, str]) -> str | None
     if held_elsewhere.get(document.uri, document.object_uri) != document.object_uri:
         return f"duplicate id: {held_elsewhere[document.uri]} holds it too; make the ids unique"
     return document.problem if document.problem.startswith("duplicate id") else None
+
+
+def _row(document: Document) -> DocumentRow:
+    content = text_hash(document.text)
+    version = version_hash(content, document.metadata, document.acl)
+    return DocumentRow(document.uri, document.object_uri, document.text, content, version, document.metadata, document.acl)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg.types.json import Jsonb
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
     from include.store.pool import Connection
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DocumentRow:
-    """One accepted document, as it is stored; ``signature`` finds its near-duplicates."""
+    """One accepted document, as it is stored."""
 
     uri: str
     object_uri: str
@@ -25,12 +25,16 @@ class DocumentRow:
     version_hash: UUID
     metadata: Mapping[str, Any]
     acl: tuple[str, ...] | None
-    signature: bytes | None = None
 
 
-def save_documents(connection: Connection, collection: int, rows: Sequence[DocumentRow]) -> None:
-    """Insert or update documents, of one uri the last; a row whose version is already stored is not written."""
-    _save_texts(connection, collection, rows)
+def save_documents(
+    connection: Connection, collection: int, rows: Sequence[DocumentRow], *, sign: Callable[[str], bytes] | None = None
+) -> None:
+    """Insert or update documents, of one uri the last; a row whose version is already stored is not written.
+
+    :param sign: makes the signature that is stored with a new text; None: near-duplicates are not looked for.
+    """
+    _save_texts(connection, collection, {row.content_hash: row.text for row in rows}, sign)
     latest = list({row.uri: row for row in rows}.values())
     connection.execute(
         "insert into ragworks.document (collection_id, uri, object_uri, content_hash, version_hash, metadata, acl)"
@@ -112,16 +116,17 @@ def collect_garbage(connection: Connection, collection: int) -> None:
     )
 
 
-def _save_texts(connection: Connection, collection: int, rows: Sequence[DocumentRow]) -> None:
-    by_hash = {row.content_hash: row for row in rows}
+def _save_texts(
+    connection: Connection, collection: int, by_hash: Mapping[UUID, str], sign: Callable[[str], bytes] | None
+) -> None:
     found = connection.execute(
         "select content_hash from ragworks.document_text where collection_id = %s and content_hash = any(%s)",
         (collection, list(by_hash)),
     )
     known = {row[0] for row in found}
-    new = [row for content_hash, row in by_hash.items() if content_hash not in known]
+    new = {content_hash: text for content_hash, text in by_hash.items() if content_hash not in known}
     connection.execute(
         "insert into ragworks.document_text (collection_id, content_hash, text, signature)"
         " select %s, * from unnest(%s::uuid[], %s::text[], %s::bytea[]) on conflict do nothing",
-        (collection, [r.content_hash for r in new], [r.text for r in new], [r.signature for r in new]),
+        (collection, list(new), list(new.values()), [sign(text) if sign else None for text in new.values()]),
     )

@@ -144,12 +144,12 @@ def test_a_first_generation_is_reported_and_never_stopped(two: TwoGenerations) -
 
 
 def test_noise_raises_no_alarm(two: TwoGenerations) -> None:
-    """A against A: one model disturbed so little that the right page moves up here and down there, in 40 draws."""
+    """A against A: one model disturbed so little that the right page moves up here and down there, in 30 draws."""
     vague = [" ".join(text.split()[3:6]) for text in _texts(60).values()]
     _import(two, *(GoldenQuery(f"{words} {n % 7}", (GoldenSpan(f"{n}.md"),)) for n, words in enumerate(vague)))
     live = two.build(WordsEmbedder(noise=0.3), live=True)
     alarms, differences = 0, []
-    for seed in range(1, 41):
+    for seed in range(1, 31):
         report = two.compare(live, two.build(WordsEmbedder(noise=0.3, seed=seed)))
         differences.append(report.difference)
         try:
@@ -157,8 +157,8 @@ def test_noise_raises_no_alarm(two: TwoGenerations) -> None:
         except BadData:
             alarms += 1
     print(f"{alarms} alarms; differences {min(differences):+.3f} to {max(differences):+.3f}")  # type: ignore[type-var]
-    assert len(set(differences)) > 20, "the noise must change rankings, else this test shows nothing"
-    assert alarms <= 3, "a one-sided error of 2.5 % of 40 is one; four has a chance of 2 %"
+    assert len(set(differences)) > 15, "the noise must change rankings, else this test shows nothing"
+    assert alarms <= 3, "a one-sided error of 2.5 % of 30 is one; four has a chance of 1 %"
 
 
 def test_golden_spans_survive_another_chunk_size(two: TwoGenerations) -> None:
@@ -168,7 +168,8 @@ def test_golden_spans_survive_another_chunk_size(two: TwoGenerations) -> None:
     for number in range(60):
         text = texts[f"{number}.md"]
         start = text.index("## About")
-        queries.append(GoldenQuery(text[start + 3 :].split("\n")[0], (GoldenSpan(f"{number}.md", start, len(text)),)))
+        sentence = text[start:].split("\n\n")[1].split(".")[0]
+        queries.append(GoldenQuery(f"{number} {sentence}", (GoldenSpan(f"{number}.md", start, len(text)),)))
     _import(two, *queries)
     model = WordsEmbedder()
     live = two.build(model, live=True, max_tokens=200)
