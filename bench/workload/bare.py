@@ -34,7 +34,7 @@ def run(url: str, collection: Collection) -> dict[str, Any]:
     tokenizer = minilm_tokenizer()
     tokenizer.encode("warm")
     seconds = dict.fromkeys(("read", "chunk", "embed", "copy", "hnsw"), 0.0)
-    started = time.monotonic()
+    started, cpu = time.monotonic(), time.process_time()
     chunks = 0
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("create extension if not exists vector")
@@ -58,8 +58,14 @@ def run(url: str, collection: Collection) -> dict[str, Any]:
         row = connection.execute("select pg_total_relation_size('bare')").fetchone()
     parts = {name: round(value, 2) for name, value in seconds.items()}
     total = round(time.monotonic() - started, 2)
-    size = int(row[0]) if row else 0
-    return {"seconds": total, "parts": parts, "chunks": chunks, "bytes_per_chunk": round(size / max(1, chunks))}
+    size, cpu = int(row[0]) if row else 0, round(time.process_time() - cpu, 2)
+    return {
+        "seconds": total,
+        "cpu_seconds": cpu,
+        "parts": parts,
+        "chunks": chunks,
+        "bytes_per_chunk": round(size / max(1, chunks)),
+    }
 
 
 def _batches(collection: Collection, seconds: dict[str, float]) -> Iterator[list[tuple[str, str]]]:

@@ -31,15 +31,15 @@ def run(settings: Settings, name: str, *, preload: bool, profile: int) -> dict[s
     if preload:
         embedder.tokenizer.encode("load it")
     profiler = cProfile.Profile() if profile else None
-    started = time.monotonic()
+    started, cpu = time.monotonic(), time.process_time()
     if profiler:
         profiler.enable()
     with open_context(settings, name, embedder=embedder) as context:
         result = index_collection(context)
     if profiler:
         profiler.disable()
-    seconds = round(time.monotonic() - started, 3)
-    return {"seconds": seconds, "embedded": embedder.texts, "result": result} | (
+    seconds, cpu = round(time.monotonic() - started, 3), round(time.process_time() - cpu, 2)
+    return {"seconds": seconds, "cpu_seconds": cpu, "embedded": embedder.texts, "result": result} | (
         {"profile": _top(profiler, profile)} if profiler else {}
     )
 

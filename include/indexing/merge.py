@@ -36,11 +36,11 @@ def check(context: IndexContext, connection: Connection, run: Run, target: Gener
     check_rejections(rejected, sizes.awaiting_publication(target), limits)
     live = generations.live_generation(connection, collection)
     if live is not None:
-        removed = changes.deletions(connection, collection, live.id)
-        held = sizes.held if live.id == target.id else changes.sizes(connection, collection, live.id).held
+        of_live = sizes if live.id == target.id else changes.sizes(connection, collection, live.id)
+        removed = changes.deletions(connection, collection, live.id) if of_live.leaving else []
         # A person allowed what this run's plan showed, not what another run's listing may have missed since.
         allowed = run.allow_deletes and set(removed) <= runs.deleted_uris(connection, run.id)
-        check_deletions(len(removed), held, sizes.wanted, limits, allow=allowed, examples=removed)
+        check_deletions(len(removed), of_live.held, sizes.wanted, limits, allow=allowed, examples=removed)
 
 
 def publish_changes(context: IndexContext, connection: Connection, run: Run, live: Generation) -> bool:
@@ -51,12 +51,16 @@ def publish_changes(context: IndexContext, connection: Connection, run: Run, liv
     :raises BadData: a limit of the collection's ``validation`` is exceeded.
     """
     check(context, connection, run, live)
-    if not changes.any_change(connection, live.collection_id, live.id):
+    unscrubbed = bool(live.metrics.get("unscrubbed"))
+    if not unscrubbed and not changes.any_change(connection, live.collection_id, live.id):
         return False
     context.progress.step("publish", None)
     written, deleted = chunks.merge_staged(connection, live)
     deleted += chunks.remove_unwanted(connection, live)
     chunks.refresh_metadata(connection, live.id)
+    if unscrubbed:
+        deleted += chunks.remove_outdated(connection, live)
+        generations.clear_unscrubbed(connection, live.id)
     runs.add_counts(connection, run.id, written=written, deleted=deleted)
     quarantine.acknowledge(connection, live.collection_id)
     return True

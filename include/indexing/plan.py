@@ -96,7 +96,7 @@ class _Planner:
             ObjectReader(self._context, self._connection, self._collection, self._run.id, self._checkpoint).read()
         if self._context.collection.near_duplicates.threshold is not None and not self._dry:
             sign_missing(self._connection, self._collection, self._context.progress, self._checkpoint)
-        self._note_scrubbing(target)
+        self._note_scrubbing()
         quarantine.resolve_vanished(self._connection, self._collection)
         quarantine.resolve_outdated(self._connection, self._collection)
         quarantine.retry_due(self._connection, self._collection)
@@ -145,11 +145,12 @@ class _Planner:
         )  # fmt: skip
         return made, ""
 
-    def _note_scrubbing(self, target: Generation) -> None:
+    def _note_scrubbing(self) -> None:
         """Texts are stored without other personal data than before: what was built from the old ones must go."""
         scrubber = open_scrubber(self._context.collection.privacy)
         if collections.replace_scrub(self._connection, self._collection, scrubber.fingerprint if scrubber else ""):
-            generations.flag_unscrubbed(self._connection, target)
+            generations.flag_unscrubbed(self._connection, self._collection)
+            objects.mark_unread(self._connection, self._collection)  # else an earlier version with the raw text stays live
 
     def _compare(self, target: Generation, reads: dict[str, int], note: str) -> Plan:
         live = generations.live_generation(self._connection, self._collection)
@@ -162,11 +163,14 @@ class _Planner:
             self._context.for_generation(target), self._connection, target,
             rebuild=self._rebuild, characters=EXACT if self._dry else SAMPLE,
         )  # fmt: skip
-        held = changes.sizes(self._connection, self._collection, live.id).held if live and live.id != target.id else sizes.held
+        held = sizes.held if live is None or live.id == target.id else self._held(live)
         removed = changes.deletions(self._connection, self._collection, (live or target).id) if counts.get("deleted") else []
         stopped = self._stopped(removed, held, sizes.wanted, counting, sizes.awaiting_publication(target))
         listed = {action: counts.get(action, 0) for action in ACTIONS} | {"unchanged": sizes.wanted - touched}
         return Plan(self._run.id, target.id, listed, pending, found, expected, reads, note, stopped)
+
+    def _held(self, generation: Generation) -> int:
+        return changes.sizes(self._connection, self._collection, generation.id).held
 
     def _write_entries(self, target: Generation, live: Generation | None) -> dict[str, int]:
         """Write down why each document is in the run, through a connection whose work stays when a dry run is undone."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -52,19 +51,19 @@ def validate_run(context: IndexContext, key: str) -> None:
     :raises Transient: the source keeps changing.
     """
     for _ in range(CATCH_UPS):
-        _catch_up(context, key)
         with context.pool.connection() as connection:
             run, target = _open(context, connection, key)
             try:
                 if not _replaced(connection, target):
                     check(context, connection, run, target)
+                return
             except Behind:
-                continue
+                connection.commit()  # what is queued
             except BadData as error:
                 runs.finish_run(connection, run.id, "failed", str(error))
                 connection.commit()
                 raise
-            return
+        _catch_up(context, run, target)
     raise _never_catches_up()
 
 
@@ -75,9 +74,13 @@ def publish_run(context: IndexContext, key: str) -> Outcome:
     :raises Transient: the source keeps changing, or another generation went live.
     """
     for _ in range(CATCH_UPS):
-        _catch_up(context, key)
-        with suppress(Behind):
+        with context.pool.connection() as connection:
+            run, target = _open(context, connection, key)
+        keep_serving(context, run, target)
+        try:
             return _publish_once(context, key)
+        except Behind:
+            _catch_up(context, run, target)
     raise _never_catches_up()
 
 
@@ -107,20 +110,15 @@ def _publish_once(context: IndexContext, key: str) -> Outcome:
         return _outcome(connection, key, target, changed)
 
 
-def _catch_up(context: IndexContext, key: str) -> None:
+def _catch_up(context: IndexContext, run: Run, target: Generation) -> None:
     """Embed what another run brought into the source's tables since this one was planned.
 
     Without it a generation that was built meanwhile would go live without documents that the live one already shows.
     """
-    with context.pool.connection() as connection:
-        run, target = _open(context, connection, key)
-    if target.state not in ("building", "live"):
-        return
     keep_serving(context, run, target)
     with context.pool.connection() as connection:
-        pending = work_items.enqueue_pending(connection, target.collection_id, target.id, run.id)
-    if pending:
-        drain(context, run, target)
+        work_items.enqueue_pending(connection, target.collection_id, target.id, run.id)
+    drain(context, run, target)
 
 
 def _open(context: IndexContext, connection: Connection, key: str) -> tuple[Run, Generation]:

@@ -1,7 +1,7 @@
 """Presidio's recognisers, run one by one: patterns and checksums, no language model and no network.
 
 Its ``AnalyzerEngine`` wants a spaCy model, which would be downloaded, to weigh the words around a finding. A recogniser
-alone needs none (https://microsoft.github.io/presidio/tutorial/03_rule_based/); thresholds take the place of the words.
+alone needs none; thresholds take the place of the words.
 """
 
 from __future__ import annotations

@@ -39,19 +39,28 @@ wanted as (select d.id, d.version_hash, r.document_id is not null as is_rejected
              on r.generation_id = %(g)s and r.document_id = d.id and r.content_hash = d.content_hash
            where d.collection_id = %(c)s and d.wanted)
 select count(w.id), count(h.document_id), count(w.id) filter (where not w.is_rejected),
-       count(w.id) filter (where not w.is_rejected and h.version_hash is distinct from w.version_hash)
+       count(w.id) filter (where not w.is_rejected and h.version_hash is distinct from w.version_hash),
+       count(h.document_id) filter (where w.id is null)
 from wanted w full join held h on h.document_id = w.id
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Documents: wanted by the source, held by the generation, wanted and not refused, of these differing from what is held."""
+    """Numbers of documents.
 
-    wanted: int
-    held: int
-    accepted: int
-    pending: int
+    :param wanted: by the source.
+    :param held: by the generation.
+    :param accepted: wanted and not refused.
+    :param pending: of these, differing from what is held.
+    :param leaving: held and no longer wanted.
+    """
+
+    wanted: int = 0
+    held: int = 0
+    accepted: int = 0
+    pending: int = 0
+    leaving: int = 0
 
     def awaiting_publication(self, target: Generation) -> int:
         """Documents that publishing ``target``, of which these are the sizes, adds or changes for those who query."""
@@ -92,4 +101,4 @@ def deletions(connection: Connection, collection: int, generation_id: int) -> li
 def sizes(connection: Connection, collection: int, generation_id: int | None) -> Sizes:
     """The counts that the gates judge."""
     row = connection.execute(_SIZES, {"g": generation_id, "c": collection}).fetchone()
-    return Sizes(*map(int, row)) if row else Sizes(0, 0, 0, 0)
+    return Sizes(*map(int, row)) if row else Sizes()

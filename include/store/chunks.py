@@ -161,6 +161,20 @@ def remove_unwanted(connection: Connection, target: Generation) -> int:
     return deleted
 
 
+def remove_outdated(connection: Connection, live: Generation) -> int:
+    """Delete the chunks of documents whose held text is not their present one, as when the present one was refused.
+
+    :return: chunk rows deleted.
+    """
+    rows = connection.execute(
+        "delete from ragworks.generation_document g using ragworks.document d where g.generation_id = %s"
+        " and d.id = g.document_id and d.content_hash <> g.content_hash returning g.document_id",
+        (live.id,),
+    )
+    outdated = [row[0] for row in rows]
+    return connection.execute(sql.SQL("delete from {} where document_id = any(%s)").format(live.chunks), (outdated,)).rowcount
+
+
 def remove_deleted(connection: Connection, target: Generation) -> int:
     """Delete from a generation that did not serve for a while what was deleted meanwhile, and bring its ACLs up to date.
 

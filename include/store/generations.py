@@ -223,12 +223,18 @@ def drop_old(connection: Connection, collection: int, *, keep: int) -> None:
         drop_generation(connection, old)
 
 
-def flag_unscrubbed(connection: Connection, target: Generation) -> None:
-    """Have every other generation dropped once it does not serve: its texts were stored before more was taken out."""
+def flag_unscrubbed(connection: Connection, collection: int) -> None:
+    """Note that generations hold texts of before more was taken out: the live one is cleaned, the others are dropped."""
     connection.execute(
-        "update ragworks.generation set metrics = metrics || '{\"unscrubbed\": true}' where collection_id = %s and id <> %s",
-        (target.collection_id, target.id),
+        "update ragworks.generation set metrics = metrics || '{\"unscrubbed\": true}' where collection_id = %s"
+        " and state <> 'building'",
+        (collection,),
     )
+
+
+def clear_unscrubbed(connection: Connection, generation_id: int) -> None:
+    """Note that a generation holds such texts no more."""
+    connection.execute("update ragworks.generation set metrics = metrics - 'unscrubbed' where id = %s", (generation_id,))
 
 
 @contextmanager

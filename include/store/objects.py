@@ -176,6 +176,18 @@ def mark_unseen(connection: Connection, collection: int, object_uris: Sequence[s
     ).rowcount
 
 
+def mark_unread(connection: Connection, collection: int) -> None:
+    """Let documents go whose present version could not be read, instead of keeping the last good one."""
+    connection.execute(
+        "update ragworks.document d set state = 'vanished', updated_at = now() from ragworks.quarantine q"
+        " where d.collection_id = %(c)s and d.state = 'present' and q.collection_id = %(c)s and q.resolved_at is null"
+        " and q.stage = 'document' and (q.uri = d.uri or q.object_uri = d.object_uri"
+        "  and (q.uri = q.object_uri or starts_with(q.uri, q.object_uri || '#'))"
+        "  and not exists (select from seen s where s.uri = d.uri))",
+        {"c": collection},
+    )
+
+
 def save_objects(connection: Connection, collection: int, read: Sequence[ToRead], *, attempts: int = 0) -> None:
     """Remember the fingerprints of objects whose documents are all in.
 

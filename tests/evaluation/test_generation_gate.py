@@ -176,8 +176,8 @@ def test_golden_spans_survive_another_chunk_size(two: TwoGenerations) -> None:
     for size in (120, 60):
         report = two.compare(live, two.build(model, max_tokens=size))
         assert (report.origin, report.queries) == ("golden", 60)
-        assert (report.built or 0) > 0.8
-        check_quality(report, LIMIT)
+        assert (report.live or 0) > 0.9
+        assert (report.built or 0) > 0.9, "the same spans are found in other chunks"
     with pytest.raises(BadData):
         check_quality(two.compare(live, two.build(HashEmbedder(), max_tokens=60)), LIMIT)
 

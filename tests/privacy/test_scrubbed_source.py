@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import psycopg
 from psycopg import sql
 
@@ -17,8 +18,10 @@ from tests.conftest import write_rows
 from tests.support import HashEmbedder, export, index, query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from include.config import Settings
 
@@ -125,3 +128,33 @@ def test_read_many_gives_back_the_objects_that_were_asked_for(
     assert [d.scrubbed for _, found in read for d in found] == [{"EMAIL_ADDRESS": 3}] * 2
     assert SECRETS[0] not in json.dumps([[d.text, d.metadata] for _, found in read for d in found])
     assert [list(source.read(obj)) for obj in objects] == [found for _, found in read]
+
+
+class _Refuses(HashEmbedder):
+    """Makes an unusable vector of every text that holds "poison"."""
+
+    def embed_documents(self, texts: Sequence[str], progress: object = None) -> NDArray[np.float32]:
+        vectors = super().embed_documents(texts)
+        vectors[[i for i, text in enumerate(texts) if "poison" in text]] = np.nan
+        return vectors
+
+
+def test_no_earlier_version_with_raw_text_stays_live(
+    settings: Settings, documents: Path, collection: Callable[..., str]
+) -> None:
+    """What is refused in the run that switches scrubbing on would else keep its last good version."""
+    for name in ("unreadable", "refused", *"abcdefghij"):
+        (documents / f"{name}.md").write_text(TEXT)
+    limits = {"max_rejected": 0.5, "max_deleted": 0.5}
+    name = collection(validation=limits)
+    index(settings, name, embedder=_Refuses())
+    collection(validation=limits, privacy={"scrub": KINDS})
+    (documents / "unreadable.md").write_text("")
+    (documents / "refused.md").write_text(f"poison {SECRETS[0]}")
+    result = index(settings, name, embedder=_Refuses())
+    assert result["quarantined"] == 2
+    assert {secret: tables_holding(settings, secret) for secret in SECRETS} == {secret: [] for secret in SECRETS}
+    assert {row["document"] for row in export(settings, name)} == {f"{letter}.md" for letter in "abcdefghij"}
+    (documents / "unreadable.md").write_text("Readable.")
+    index(settings, name, embedder=_Refuses())
+    assert "unreadable.md" in {row["document"] for row in export(settings, name)}

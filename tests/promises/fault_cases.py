@@ -1,0 +1,259 @@
+"""What the fault tests stand on: a warm server of child processes, copies of databases, and what a right index looks like."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import yaml
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from include.config import Settings
+from tests.promises.faults import Job
+from tests.support import assert_same_index, export, query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KILLED = -9
+ROOT = Path(__file__).resolve().parents[2]
+_numbers = itertools.count()
+
+CLEAN = {
+    "items left in the queue": "select count(*) from ragworks.work_item",
+    "documents left staged": "select count(*) from ragworks.generation_document where staged",
+    "runs that never end": "select count(*) from ragworks.run where state = 'running'",
+    "generations never finished": "select count(*) from ragworks.generation where state = 'building'",
+    "objects to be read again": "select count(*) from ragworks.source_object where fingerprint = '' or attempts > 0",
+    "documents nobody holds": "select count(*) from ragworks.document d where state = 'deleted' and not exists"
+    " (select from ragworks.generation_document g where g.document_id = d.id)",
+    "texts nobody holds": "select count(*) from ragworks.document_text t"
+    " where not exists (select from ragworks.document d where d.content_hash = t.content_hash)"
+    " and not exists (select from ragworks.generation_document g where g.content_hash = t.content_hash)",
+    "differences to the source": "select count(*) from ragworks.generation g, ragworks.changes(g.collection_id, g.id)"
+    " where g.state = 'live'",
+    "tables of dropped generations": "select count(*) from pg_tables where schemaname = 'ragworks'"
+    " and tablename ~ '^(chunks|staged)_[0-9]+$'"
+    " and substring(tablename from '[0-9]+')::bigint not in (select id from ragworks.generation)",
+    "live generations without a sound vector index": "select count(*) from ragworks.generation g where state = 'live'"
+    " and not exists (select from pg_index i where i.indexrelid = to_regclass('ragworks.chunks_' || g.id || '_hnsw')"
+    "  and i.indisvalid)",
+    "locks held": "select count(*) from pg_locks where locktype = 'advisory'"
+    " and database = (select oid from pg_database where datname = current_database())",
+}
+
+
+@dataclass(frozen=True)
+class State:
+    """What those who query see, and what is shown as refused."""
+
+    rows: list[dict[str, Any]]
+    access: list[tuple[Any, ...]]
+    refused: list[tuple[Any, ...]]
+
+
+class Children:
+    """The warm process of :mod:`tests.promises.faults`."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.promises.faults"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._answer() == "ready"
+
+    def run(self, *jobs: Job) -> list[int]:
+        """Exit codes of jobs that run at the same time."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([job.as_json() for job in jobs]) + "\n")
+        self._process.stdin.flush()
+        ended = self._answer()
+        assert isinstance(ended, list)
+        return ended
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline() or '"the server of children ended"')
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@dataclass(frozen=True)
+class Databases:
+    """Makes, copies and drops databases of one server."""
+
+    admin: str
+
+    def url(self, name: str) -> str:
+        parts = conninfo_to_dict(self.admin) | {"dbname": name}
+        return f"postgresql://{parts['user']}:{parts['password']}@{parts['host']}:{parts['port']}/{name}"
+
+    def make(self, template: str = "template1", tablespace: str = "pg_default") -> str:
+        """A database, empty or a copy of another that nobody is connected to."""
+        name = f"fault_{next(_numbers)}"
+        self._execute("create database {} template {} tablespace {}", name, template, tablespace)
+        return name
+
+    def drop(self, name: str) -> None:
+        self._execute("drop database {} with (force)", name)
+
+    def wait_until_idle(self, name: str) -> None:
+        """Wait until the server noticed that its clients died."""
+        deadline = time.monotonic() + 30
+        with psycopg.connect(self.admin, autocommit=True) as connection:
+            while connection.execute("select count(*) from pg_stat_activity where datname = %s", (name,)).fetchone() != (0,):
+                assert time.monotonic() < deadline, f"{name} is still in use"
+                time.sleep(0.01)
+
+    def _execute(self, statement: str, *names: str) -> None:
+        with psycopg.connect(self.admin, autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One collection in one database, on a source that can be exchanged."""
+
+    children: Children
+    databases: Databases
+    database: str
+    folder: Path
+    sources: Path
+    kind: str
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(
+            database_url=self.databases.url(self.database),
+            home=self.folder / "home",
+            collections_dir=self.folder / "collections",
+        )
+
+    def source(self, state: str, tokens: int = 60, **sections: Any) -> None:
+        """Show the ``old`` or the ``new`` documents from now on, with these settings."""
+        shown, made = self.folder / "source", self.folder / "made"
+        made.unlink(missing_ok=True)
+        made.symlink_to(self.sources / self.kind / state)
+        made.replace(shown)
+        content = {
+            "name": "handbook",
+            "source": {"type": "jsonl" if self.kind == "rows" else "files", "path": str(shown)},
+            "chunking": {"max_tokens": tokens},
+            "validation": {"max_rejected": 0.6, "max_deleted": 0.6},
+            "generations": {"max_quality_loss": 1.0},
+        }
+        path = self.folder / "collections" / "handbook.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump(content | sections))
+
+    def job(self, **options: Any) -> Job:
+        """A job on this case."""
+        log, marker = self.folder / f"log-{next(_numbers)}", self.folder / f"marker-{next(_numbers)}"
+        here = Job(
+            str(self.settings.database_url), str(self.folder / "home"), str(self.folder / "collections"), str(log), str(marker)
+        )
+        return replace(here, **options)
+
+    def run(self, **options: Any) -> Job:
+        """Do a job that is to succeed."""
+        job = self.job(**options)
+        self.check(job, self.children.run(job)[0])
+        return job
+
+    def check(self, job: Job, code: int) -> None:
+        """A job was to succeed."""
+        assert code == 0, f"exit code {code}:\n{Path(job.log).read_text()}"
+
+    def state(self) -> State:
+        """What is live now."""
+        return State(
+            export(self.settings, "handbook"),
+            query(
+                self.settings,
+                "select d.uri, h.acl, h.metadata from ragworks.generation g join ragworks.generation_document h"
+                " on h.generation_id = g.id and not h.staged join ragworks.document d on d.id = h.document_id"
+                " where g.state = 'live' order by d.uri",
+            ),
+            query(
+                self.settings,
+                "select distinct uri, locator, stage, expectation from ragworks.quarantine q"
+                " left join ragworks.generation g on g.id = q.generation_id"
+                " where resolved_at is null and coalesce(g.state, 'live') = 'live' order by uri, locator, stage",
+            ),
+        )
+
+    def assert_right(self, expected: State) -> None:
+        """The index is the expected one, and nothing of what was interrupted is left."""
+        found = self.state()
+        assert_same_index(found.rows, expected.rows)
+        assert found.access == expected.access
+        assert found.refused == expected.refused
+        counted = {what: query(self.settings, statement)[0][0] for what, statement in CLEAN.items()}
+        left = {what: count for what, count in counted.items() if count}
+        assert not left, left
+
+    def copy(self) -> Case:
+        """The same in another database and folder; nobody may be connected."""
+        self.databases.wait_until_idle(self.database)
+        return new_case(self.children, self.databases, self.sources, self.kind, self.folder.parent, self.database)
+
+    def drop(self) -> None:
+        self.databases.drop(self.database)
+
+
+def new_case(
+    children: Children, databases: Databases, sources: Path, kind: str, parent: Path, template: str = "template1"
+) -> Case:
+    """A case in a folder of its own."""
+    folder = parent / f"case-{next(_numbers)}"
+    (folder / "collections").mkdir(parents=True)
+    return Case(children, databases, databases.make(template), folder, sources, kind)
+
+
+class Cases:
+    """Cases that begin with the old state live, and what a rebuild of each state looks like; each made once."""
+
+    def __init__(self, children: Children, databases: Databases, sources: Path, folder: Path) -> None:
+        self.children, self.databases, self._sources, self._folder = children, databases, sources, folder
+        self._template = cache(self._make_template)
+        self.rebuilt = cache(self._rebuild)
+
+    @contextmanager
+    def case(self, kind: str, *, live: bool = True) -> Iterator[Case]:
+        """A case; with the old state live, or never indexed."""
+        template = self._template(kind).database if live else "template1"
+        case = new_case(self.children, self.databases, self._sources, kind, self._folder, template)
+        case.source("old")
+        try:
+            yield case
+        finally:
+            case.drop()
+
+    def _make_template(self, kind: str) -> Case:
+        case = new_case(self.children, self.databases, self._sources, kind, self._folder)
+        case.source("old")
+        case.run()
+        case.databases.wait_until_idle(case.database)
+        return case
+
+    def _rebuild(self, kind: str, state: str, tokens: int = 60) -> State:
+        """What an index built from scratch looks like."""
+        with self.case(kind, live=False) as case:
+            case.source(state, tokens)
+            case.run()
+            found = case.state()
+            case.assert_right(found)
+            assert found.rows
+            return found

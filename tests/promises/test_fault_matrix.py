@@ -1,0 +1,69 @@
+"""Promise 3, point by point: kill -9 at every step of a run, then run again, or take the source back and run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.promises.fault_cases import KILLED
+from tests.promises.fault_points import POINTS, SCENARIOS, Scenario
+from tests.support import query
+
+if TYPE_CHECKING:
+    from tests.promises.fault_cases import Case, Cases, State
+    from tests.promises.faults import Fault
+
+
+def test_there_are_enough_points() -> None:
+    assert len(POINTS) == len(set(POINTS)) >= 30
+
+
+@pytest.mark.parametrize(("name", "fault"), POINTS, ids=[f"{name} {fault}" for name, fault in POINTS])
+def test_kill_nine(cases: Cases, name: str, fault: Fault) -> None:
+    scenario = SCENARIOS[name]
+    with cases.case(scenario.kind, live=scenario.live) as killed:
+        killed.source("new", scenario.tokens)
+        job = killed.job(fault=fault, mode=scenario.mode)
+        assert cases.children.run(job) == [KILLED], Path(job.log).read_text()
+        assert Path(job.marker).read_text() == str(fault)
+        taken_back = killed.copy()
+        try:
+            assert _live(killed) in _allowed(cases, scenario)
+            _run_again(cases, scenario, killed, taken_back)
+        finally:
+            taken_back.drop()
+
+
+def _run_again(cases: Cases, scenario: Scenario, killed: Case, taken_back: Case) -> None:
+    taken_back.source("old")
+    jobs = killed.job(mode=scenario.mode), taken_back.job()
+    for case, job, code in zip((killed, taken_back), jobs, cases.children.run(*jobs), strict=True):
+        case.check(job, code)
+    killed.assert_right(cases.rebuilt(scenario.kind, "new", scenario.tokens))
+    if scenario.mode == "rebuild":  # what was begun waits for the next rebuild, which goes on with it
+        taken_back.run(mode="rebuild")
+    taken_back.assert_right(cases.rebuilt(scenario.kind, "old"))
+
+
+def _allowed(cases: Cases, scenario: Scenario) -> list[_Live]:
+    """All or nothing: the old state or the new; while a new generation is built, also the new state in the old one."""
+    before = [_shown(cases.rebuilt(scenario.kind, "old"))] if scenario.live else [([], [])]
+    after = {60, scenario.tokens} if scenario.live else {scenario.tokens}
+    return before + [_shown(cases.rebuilt(scenario.kind, "new", tokens)) for tokens in after]
+
+
+def _live(case: Case) -> _Live:
+    known = query(case.settings, "select to_regclass('ragworks.collection') is not null")[0][0]
+    if not known or not query(case.settings, "select 1 from ragworks.collection"):
+        return [], []
+    return _shown(case.state())
+
+
+def _shown(state: State) -> _Live:
+    plain = [{k: v for k, v in row.items() if k != "embedding"} for row in state.rows]
+    return plain, state.access
+
+
+_Live = tuple[list[dict[str, object]], list[tuple[object, ...]]]
