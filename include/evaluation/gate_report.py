@@ -25,7 +25,8 @@ class GateReport:
     :param compared: False when there is nothing to compare; ``reason`` says why, and the gate lets it pass.
     :param origin: golden, headings (the sanity set) or none.
     :param left_out: golden queries whose documents one side lacks, or whose text is gone.
-    :param difference: built less live, of nDCG@10; ``low`` and ``high`` bound it with 95 % confidence.
+    :param difference: built less live, of nDCG@10; ``low`` and ``high`` bound it with 95 % confidence,
+        None when too few queries tell the two apart.
     """
 
     compared: bool

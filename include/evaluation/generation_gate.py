@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 MAX_QUERIES = 1_000  # of a larger golden set always the same ones
 SANITY_DOCUMENTS, SANITY_CHARACTERS = 200, 50_000  # sampled, and read of each
 SMALL_SAMPLE = 20
+MIN_DIFFERING = 6  # all for one side by chance: 1 in 64; of five 1 in 32, more than the 2.5 % a one-sided error may have
 WORST = 5
 MAX_CHUNKS = 960  # looked at to fill ten places: nobody sees what lies behind a thousand chunks
 SHOWN = 200  # characters of a query in a report
@@ -127,7 +128,9 @@ def _compare(
 def _paired(report: GateReport, queries: Sequence[GoldenQuery], scored: Sequence[Sequence[tuple[float, float]]]) -> GateReport:
     built, live = ([ndcg_ for ndcg_, _ in side] for side in scored)
     differences = [b - a for a, b in zip(live, built, strict=True)]
-    low, high = paired_interval(differences) or (None, None)
+    differing = sum(d != 0 for d in differences)
+    enough = not 0 < differing < MIN_DIFFERING
+    low, high = (paired_interval(differences) if enough else None) or (None, None)
     losers = sorted((i for i, d in enumerate(differences) if d < 0), key=differences.__getitem__)[:WORST]
     worst = [
         Loss(queries[i].query[:SHOWN], tuple(dict.fromkeys(s.document for s in queries[i].spans)), live[i], built[i])
@@ -136,6 +139,8 @@ def _paired(report: GateReport, queries: Sequence[GoldenQuery], scored: Sequence
     warnings = report.warnings
     if len(queries) < SMALL_SAMPLE:
         warnings += (f"only {len(queries)} queries: a small sample, take the verdict with care",)
+    if not enough:
+        warnings += (f"only {differing} queries tell the two apart: too few for a verdict, at least {MIN_DIFFERING} must",)
     return replace(
         report, compared=True, difference=_mean(differences), low=low, high=high, worst=tuple(worst), warnings=warnings
     )
