@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import yaml
+from pgvector.psycopg import register_vector
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from include.config import Settings
+from include.store import chunks, generations
 from tests.promises.faults import Job
-from tests.support import assert_same_index, export, query
+from tests.support import assert_same_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +53,18 @@ CLEAN = {
     "locks held": "select count(*) from pg_locks where locktype = 'advisory'"
     " and database = (select oid from pg_database where datname = current_database())",
 }
+
+
+_ACCESS = """
+select d.uri, h.acl, h.metadata from ragworks.generation g
+join ragworks.generation_document h on h.generation_id = g.id and not h.staged
+join ragworks.document d on d.id = h.document_id where g.state = 'live' order by d.uri
+"""
+_REFUSED = """
+select distinct uri, locator, stage, expectation from ragworks.quarantine q
+left join ragworks.generation g on g.id = q.generation_id
+where resolved_at is null and coalesce(g.state, 'live') = 'live' order by uri, locator, stage
+"""
 
 
 @dataclass(frozen=True)
@@ -177,22 +191,17 @@ class Case:
         assert code == 0, f"exit code {code}:\n{Path(job.log).read_text()}"
 
     def state(self) -> State:
-        """What is live now."""
-        return State(
-            export(self.settings, "handbook"),
-            query(
-                self.settings,
-                "select d.uri, h.acl, h.metadata from ragworks.generation g join ragworks.generation_document h"
-                " on h.generation_id = g.id and not h.staged join ragworks.document d on d.id = h.document_id"
-                " where g.state = 'live' order by d.uri",
-            ),
-            query(
-                self.settings,
-                "select distinct uri, locator, stage, expectation from ragworks.quarantine q"
-                " left join ragworks.generation g on g.id = q.generation_id"
-                " where resolved_at is null and coalesce(g.state, 'live') = 'live' order by uri, locator, stage",
-            ),
-        )
+        """What is live now; nothing where no run ever came."""
+        with self.connect() as connection:
+            if connection.execute("select to_regclass('ragworks.migration') is null").fetchone() == (True,):
+                return State([], [], [])
+            live = connection.execute("select collection_id, id from ragworks.generation where state = 'live'").fetchone()
+            rows: list[dict[str, Any]] = []
+            if live is not None:
+                register_vector(connection)
+                rows = list(chunks.export_chunks(connection, generations.generation(connection, live[1]), vectors=True))
+            access, refused = connection.execute(_ACCESS).fetchall(), connection.execute(_REFUSED).fetchall()
+            return State(rows, access, refused)
 
     def assert_right(self, expected: State) -> None:
         """The index is the expected one, and nothing of what was interrupted is left."""
@@ -200,9 +209,14 @@ class Case:
         assert_same_index(found.rows, expected.rows)
         assert found.access == expected.access
         assert found.refused == expected.refused
-        counted = {what: query(self.settings, statement)[0][0] for what, statement in CLEAN.items()}
-        left = {what: count for what, count in counted.items() if count}
+        with self.connect() as connection:
+            counted = {what: connection.execute(statement).fetchone() for what, statement in CLEAN.items()}
+        left = {what: count for what, count in counted.items() if count != (0,)}
         assert not left, left
+
+    def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """A connection to the case's database."""
+        return psycopg.connect(self.databases.url(self.database))
 
     def copy(self) -> Case:
         """The same in another database and folder; nobody may be connected."""

@@ -9,7 +9,6 @@ import pytest
 
 from tests.promises.fault_cases import KILLED
 from tests.promises.fault_points import POINTS, SCENARIOS, Scenario
-from tests.support import query
 
 if TYPE_CHECKING:
     from tests.promises.fault_cases import Case, Cases, State
@@ -30,7 +29,7 @@ def test_kill_nine(cases: Cases, name: str, fault: Fault) -> None:
         assert Path(job.marker).read_text() == str(fault)
         taken_back = killed.copy()
         try:
-            assert _live(killed) in _allowed(cases, scenario)
+            assert _shown(killed.state()) in _allowed(cases, scenario)
             _run_again(cases, scenario, killed, taken_back)
         finally:
             taken_back.drop()
@@ -52,13 +51,6 @@ def _allowed(cases: Cases, scenario: Scenario) -> list[_Live]:
     before = [_shown(cases.rebuilt(scenario.kind, "old"))] if scenario.live else [([], [])]
     after = {60, scenario.tokens} if scenario.live else {scenario.tokens}
     return before + [_shown(cases.rebuilt(scenario.kind, "new", tokens)) for tokens in after]
-
-
-def _live(case: Case) -> _Live:
-    known = query(case.settings, "select to_regclass('ragworks.collection') is not null")[0][0]
-    if not known or not query(case.settings, "select 1 from ragworks.collection"):
-        return [], []
-    return _shown(case.state())
 
 
 def _shown(state: State) -> _Live:
