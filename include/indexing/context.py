@@ -10,6 +10,7 @@ from include.config import Chunking, Index, load_collection
 from include.embedding.embedder import check_window, open_embedder, open_recorded
 from include.errors import Terminal
 from include.indexing.chunking import CHUNKER_VERSION
+from include.indexing.cutter import Cutter
 from include.indexing.progress import Progress, Silent
 from include.indexing.spec import generation_spec, recorded_embedding, spec_hash
 from include.privacy.source import scrubbed
@@ -36,6 +37,7 @@ class IndexContext:
     embedder: Embedder
     pool: Pool
     progress: Progress = field(default_factory=Silent)
+    cutter: Cutter = field(default_factory=Cutter)
 
     def for_generation(self, generation: Generation) -> IndexContext:
         """The same with the settings and the model that a generation was begun with.

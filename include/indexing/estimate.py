@@ -6,7 +6,6 @@ import platform
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from include.indexing.chunking import chunk_document
 from include.indexing.hashing import text_hash
 from include.indexing.reuse import reusable
 from include.store import chunks, documents, rates, work_items
@@ -73,15 +72,15 @@ def estimate(
     for first in range(0, len(sampled), PAGE):
         texts = documents.texts(connection, target.collection_id, [content for content, _ in sampled[first : first + PAGE]])
         found: dict[UUID, int] = {}
-        for text in texts.values():
+        for content, text in texts.items():
             cut += len(text)
-            pieces = chunk_document(text, tokenizer, settings)
+            pieces = context.cutter.cut(content, text, tokenizer, settings, keep=characters <= SAMPLE)
             found |= {text_hash(piece.text): piece.tokens for piece in pieces}
-        fresh = {content: count for content, count in found.items() if content not in seen}
+        fresh = {name: count for name, count in found.items() if name not in seen}
         held = chunks.held_hashes(connection, sources, list(fresh))
         reused += len(held)
         new += len(fresh) - len(held)
-        tokens += sum(count for content, count in fresh.items() if content not in held)
+        tokens += sum(count for name, count in fresh.items() if name not in held)
         seen |= fresh.keys()
     exact = cut >= size
     scale = 1.0 if exact else size / max(cut, 1)

@@ -30,11 +30,12 @@ def index_collection(
     :return: the report of the run, see :func:`report`.
     """
     key = key or f"cli-{uuid.uuid4()}"
-    plan_run(context, key, mode=mode, allow_deletes=allow_deletes)
+    plan = plan_run(context, key, mode=mode, allow_deletes=allow_deletes)
     if mode != "plan":
         with failing(context, key):
-            index_shard(context, key)
-            validate_run(context, key)
+            if not plan.idle:
+                index_shard(context, key)
+                validate_run(context, key)
             publish_run(context, key)
     with context.pool.connection() as connection:
         return report(connection, context.collection.name, key)

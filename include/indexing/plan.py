@@ -41,6 +41,7 @@ class Plan:
     :param reads: objects read, by why.
     :param note: why the run works on another generation than the settings ask for; else "".
     :param stopped: why a gate would stop the run; empty when none does.
+    :param idle: the live generation is what the source and the settings ask for.
     """
 
     run: int
@@ -52,6 +53,7 @@ class Plan:
     reads: dict[str, int] = field(default_factory=dict)
     note: str = ""
     stopped: str = ""
+    idle: bool = False
 
 
 def plan_run(context: IndexContext, key: str, *, mode: str = "incremental", allow_deletes: bool = False) -> Plan:
@@ -167,7 +169,8 @@ class _Planner:
         removed = changes.deletions(self._connection, self._collection, (live or target).id) if counts.get("deleted") else []
         stopped = self._stopped(removed, held, sizes.wanted, counting, sizes.awaiting_publication(target))
         listed = {action: counts.get(action, 0) for action in ACTIONS} | {"unchanged": sizes.wanted - touched}
-        return Plan(self._run.id, target.id, listed, pending, found, expected, reads, note, stopped)
+        idle = target.state == "live" and not (pending or touched or counts.get("deleted") or counting or stopped)
+        return Plan(self._run.id, target.id, listed, pending, found, expected, reads, note, stopped, idle)
 
     def _held(self, generation: Generation) -> int:
         return changes.sizes(self._connection, self._collection, generation.id).held

@@ -17,7 +17,6 @@ import psycopg
 from include.embedding.embedder import CANARY_TEXTS, CANARY_TOLERANCE
 from include.errors import BadData, Terminal, Transient
 from include.indexing.batch import Prepared, chunk_rows, refusals, validate_chunks
-from include.indexing.chunking import chunk_document
 from include.indexing.estimate import host
 from include.indexing.hashing import text_hash
 from include.indexing.reuse import canary_drift, reusable
@@ -164,7 +163,7 @@ class _Worker:
             text = texts.get(item.content_hash)
             if text is None:
                 continue  # another run replaced this version, and published
-            pieces = chunk_document(text, tokenizer, settings)
+            pieces = self._context.cutter.cut(item.content_hash, text, tokenizer, settings)
             prepared.append(Prepared(item, text, pieces, [text_hash(c.text) for c in pieces]))
         return prepared
 

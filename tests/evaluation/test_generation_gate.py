@@ -296,4 +296,4 @@ def test_real_model_and_real_questions(settings: Settings, shared_data: Path) ->
     for report in (by_headings, by_golden):
         with pytest.raises(BadData, match=report.origin):
             check_quality(report, LIMIT)
-    assert by_headings.seconds < 30
+    assert by_headings.seconds < 120  # 2.6 s on two idle cores

@@ -36,7 +36,10 @@ CLEAN = {
     "documents left staged": "select count(*) from ragworks.generation_document where staged",
     "runs that never end": "select count(*) from ragworks.run where state = 'running'",
     "generations never finished": "select count(*) from ragworks.generation where state = 'building'",
-    "objects to be read again": "select count(*) from ragworks.source_object where fingerprint = '' or attempts > 0",
+    "objects to be read again": "select count(*) from ragworks.source_object"
+    " where state = 'present' and (fingerprint = '' or attempts > 0)",
+    "objects nobody shows": "select count(*) from ragworks.source_object o where state = 'vanished' and not exists"
+    " (select from ragworks.document d where d.object_uri = o.uri and d.state <> 'deleted')",
     "documents nobody holds": "select count(*) from ragworks.document d where state = 'deleted' and not exists"
     " (select from ragworks.generation_document g where g.document_id = d.id)",
     "texts nobody holds": "select count(*) from ragworks.document_text t"
