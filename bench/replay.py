@@ -138,8 +138,8 @@ def _retired_texts(settings: Settings) -> set[str]:
     texts: set[str] = set()
     for (generation,) in query(settings, "select g.id from ragworks.generation g join ragworks.collection c"
                                " on c.id = g.collection_id where c.name = 'incremental' and g.state = 'retired'"):  # fmt: skip
-        texts |= {row[0] for row in query(settings, f"select substr(t.text, c.start_char + 1, c.end_char - c.start_char)"
-                  f" from ragworks.chunks_{generation} c join ragworks.generation_document g on g.document_id = c.document_id"
+        texts |= {row[0] for row in query(settings, f"select substr(t.text, s.start_char + 1, s.end_char - s.start_char)"
+                  f" from ragworks.spans_{generation} s join ragworks.generation_document g on g.document_id = s.document_id"
                   f" and g.generation_id = {generation} join ragworks.document_text t using (content_hash)")}  # fmt: skip
     return texts
 

@@ -24,6 +24,7 @@ from include.cli import (
 from include.cli.output import Output
 from include.config import Settings
 from include.errors import RagworksError
+from include.store.errors import translate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nobody is there to be told
         return 1
     except psycopg.Error as error:
+        if (known := translate(error)) is not None:
+            return _fail(output, str(known), known.exit_code)
         return _fail(
             output,
             f"Postgres refused a statement ({' '.join(str(error).split())}). This is a defect: please report it",

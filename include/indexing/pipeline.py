@@ -11,7 +11,7 @@ import psycopg
 from include.errors import BadData, RagworksError
 from include.indexing.embed import index_shard
 from include.indexing.plan import ACTIONS, plan_run
-from include.indexing.publish import publish_run, validate_run
+from include.indexing.publish import finish_idle, publish_run, validate_run
 from include.store import chunks, collections, generations, quarantine, runs
 
 if TYPE_CHECKING:
@@ -33,10 +33,12 @@ def index_collection(
     plan = plan_run(context, key, mode=mode, allow_deletes=allow_deletes)
     if mode != "plan":
         with failing(context, key):
-            if not plan.idle:
+            if plan.idle:
+                finish_idle(context, key)
+            else:
                 index_shard(context, key)
                 validate_run(context, key)
-            publish_run(context, key)
+                publish_run(context, key)
     with context.pool.connection() as connection:
         return report(connection, context.collection.name, key)
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ANALYZE_SHARE = 0.1  # of the chunks changed: the planner's statistics are refreshed at once
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -84,6 +86,14 @@ def publish_run(context: IndexContext, key: str) -> Outcome:
     raise _never_catches_up()
 
 
+def finish_idle(context: IndexContext, key: str) -> None:
+    """Close a run whose plan found nothing to do."""
+    with context.pool.connection() as connection:
+        run, _ = _open(context, connection, key)
+        runs.supersede_running(connection, run)
+        runs.finish_run(connection, run.id, "done")
+
+
 def _never_catches_up() -> Transient:
     return Transient("documents are still to be embedded", "the source changes as quickly as they are embedded", "Run again")
 
@@ -105,9 +115,10 @@ def _publish_once(context: IndexContext, key: str) -> Outcome:
             runs.supersede_running(connection, run)
             runs.add_seconds(connection, run.id, "publish", time.monotonic() - started)
             runs.finish_run(connection, run.id, "done")
-        if changed:
+        outcome = _outcome(connection, key, target, changed)
+        if outcome.written + outcome.deleted > ANALYZE_SHARE * outcome.total:  # of less, autovacuum takes care
             generations.analyze(connection, target)
-        return _outcome(connection, key, target, changed)
+        return outcome
 
 
 def _catch_up(context: IndexContext, run: Run, target: Generation) -> None:

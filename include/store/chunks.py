@@ -1,6 +1,8 @@
 """Chunk tables: what workers write, what publish merges, which vectors can be used again.
 
-A chunk row holds no text: it is the span of its document's stored text (docs/decisions/0003).
+A chunk holds no text: it is a span of its document's stored text (docs/decisions/0003). Its vector has a row that is never
+changed, its place in the document another, narrow one: an insertion at the top of a document moves every chunk below it and
+touches no vector (docs/decisions/0011).
 """
 
 from __future__ import annotations
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
     from include.store.generations import Generation
     from include.store.pool import Connection
 
-_COPIED = ("document_id", "ordinal", "start_char", "end_char", "tokens", "text_hash", "metadata", "embedding")
-_COPY_TYPES = ("int8", "int4", "int4", "int4", "int4", "uuid", "jsonb")
-
 
 @dataclass(frozen=True, slots=True)
 class ChunkRow:
@@ -47,8 +46,12 @@ def write_documents(connection: Connection, target: Generation, documents: Seque
     The state is taken from the document rows as they are: the caller checks in the same transaction that they did not
     change meanwhile (:func:`include.store.work_items.complete`).
     """
-    connection.execute(sql.SQL("delete from {} where document_id = any(%s)").format(target.target), (list(documents),))
-    _copy(connection, target, rows)
+    if target.state == "live":  # publish merges them
+        connection.execute(sql.SQL("delete from {} where document_id = any(%s)").format(target.staged), (list(documents),))
+        _copy_staged(connection, target, rows)
+    else:
+        _delete_chunks(connection, target, documents)
+        _copy_chunks(connection, target, rows)
     connection.execute(
         "delete from ragworks.rejection where generation_id = %s and document_id = any(%s)", (target.id, list(documents))
     )
@@ -94,17 +97,19 @@ def held_hashes(connection: Connection, sources: Sequence[Generation], text_hash
 def merge_staged(connection: Connection, live: Generation) -> tuple[int, int]:
     """Replace the chunks of every staged document, leaving rows that stay the same untouched.
 
-    Rows match by (document, text, occurrence). A chunk that only moved is updated in place, which touches no index while
-    its page has room: an insertion at the top of a document re-inserts next to nothing into HNSW.
+    Vectors match by (document, text, occurrence); of a chunk that only moved, only its span is written.
 
-    :return: (rows written, rows deleted).
+    :return: (chunks written, new or moved; chunks deleted).
     """
-    names = {"live": live.chunks, "staged": live.staged}
+    names = {"live": live.chunks, "spans": live.spans, "staged": live.staged}
     parameters = {"g": live.id}
     connection.execute(sql.SQL(_DROP_STALE).format(**names), parameters)
     connection.execute(sql.SQL(_PAIRS).format(**names), parameters)
+    connection.execute("analyze pair")
+    connection.execute(sql.SQL(_DELETE_SPANS).format(**names))
     deleted = connection.execute(sql.SQL(_DELETE_GONE).format(**names)).rowcount
-    written = connection.execute(sql.SQL(_UPDATE_MOVED).format(**names)).rowcount
+    written = connection.execute(sql.SQL(_MOVE_SPANS).format(**names)).rowcount
+    connection.execute(sql.SQL(_INSERT_SPANS).format(**names))
     written += connection.execute(sql.SQL(_INSERT_NEW).format(**names)).rowcount
     connection.execute(
         "delete from ragworks.generation_document p using ragworks.generation_document s where p.generation_id = %(g)s"
@@ -149,9 +154,7 @@ def remove_unwanted(connection: Connection, target: Generation) -> int:
     ]
     if not unwanted:
         return 0
-    deleted = connection.execute(
-        sql.SQL("delete from {} where document_id = any(%s)").format(target.chunks), (unwanted,)
-    ).rowcount
+    deleted = _delete_chunks(connection, target, unwanted)
     connection.execute(sql.SQL("delete from {} where document_id = any(%s)").format(target.staged), (unwanted,))
     connection.execute(
         "delete from ragworks.generation_document where generation_id = %s and document_id = any(%s)",
@@ -171,8 +174,7 @@ def remove_outdated(connection: Connection, live: Generation) -> int:
         " and d.id = g.document_id and d.content_hash <> g.content_hash returning g.document_id",
         (live.id,),
     )
-    outdated = [row[0] for row in rows]
-    return connection.execute(sql.SQL("delete from {} where document_id = any(%s)").format(live.chunks), (outdated,)).rowcount
+    return _delete_chunks(connection, live, [row[0] for row in rows])
 
 
 def remove_deleted(connection: Connection, target: Generation) -> int:
@@ -181,16 +183,12 @@ def remove_deleted(connection: Connection, target: Generation) -> int:
     :return: chunk rows deleted.
     """
     parameters = {"g": target.id}
-    deleted = connection.execute(
-        sql.SQL("delete from {} c using ragworks.document d where d.id = c.document_id and d.state = 'deleted'").format(
-            target.chunks
-        )
-    ).rowcount
-    connection.execute(
+    rows = connection.execute(
         "delete from ragworks.generation_document g using ragworks.document d where g.generation_id = %(g)s"
-        " and d.id = g.document_id and d.state = 'deleted'",
+        " and d.id = g.document_id and d.state = 'deleted' returning g.document_id",
         parameters,
     )
+    deleted = _delete_chunks(connection, target, [row[0] for row in rows])
     connection.execute(_REFRESH_ACL, parameters)
     return deleted
 
@@ -208,13 +206,13 @@ def export_chunks(connection: Connection, held: Generation, *, vectors: bool) ->
     """Every published chunk in (document, ordinal) order, streamed."""
     embedding: Composable = sql.SQL("c.embedding" if vectors else "null")
     query = sql.SQL(
-        "select d.uri, c.ordinal, c.start_char, c.end_char, substr(t.text, c.start_char + 1, c.end_char - c.start_char),"
-        " g.metadata || coalesce(c.metadata, '{{}}'), {} from {} c"
+        "select d.uri, s.ordinal, s.start_char, s.end_char, substr(t.text, s.start_char + 1, s.end_char - s.start_char),"
+        " g.metadata || coalesce(s.metadata, '{{}}'), {} from {} c join {} s using (document_id, seq)"
         " join ragworks.generation_document g on g.generation_id = %s and g.document_id = c.document_id and not g.staged"
         " join ragworks.document d on d.id = c.document_id"
         " join ragworks.document_text t on t.collection_id = d.collection_id and t.content_hash = g.content_hash"
-        " order by d.uri, c.ordinal"
-    ).format(embedding, held.chunks)
+        " order by d.uri, s.ordinal"
+    ).format(embedding, held.chunks, held.spans)
     with connection.cursor(name="export") as cursor:
         cursor.itersize = 1000
         for uri, ordinal, start, end, text, metadata, vector in cursor.execute(query, (held.id,)):
@@ -223,23 +221,54 @@ def export_chunks(connection: Connection, held: Generation, *, vectors: bool) ->
 
 
 def sizes(connection: Connection, held: Generation) -> dict[str, int]:
-    """Bytes of the chunk table alone and with its indexes."""
+    """Bytes of the chunk tables alone and with their indexes."""
     row = connection.execute(
-        "select pg_table_size(to_regclass(%s)), pg_total_relation_size(to_regclass(%s))",
-        (f"ragworks.chunks_{held.id}", f"ragworks.chunks_{held.id}"),
+        "select sum(pg_table_size(name)), sum(pg_total_relation_size(name)) from unnest(%s::regclass[]) as name",
+        ([f"ragworks.chunks_{held.id}", f"ragworks.spans_{held.id}"],),
     ).fetchone()
     return {"table_bytes": int(row[0] or 0), "total_bytes": int(row[1] or 0)} if row else {}
 
 
-def _copy(connection: Connection, target: Generation, rows: Sequence[ChunkRow]) -> None:
-    columns = sql.SQL(", ").join(map(sql.Identifier, _COPIED))
-    statement = sql.SQL("copy {} ({}) from stdin with (format binary)").format(target.target, columns)
+def _delete_chunks(connection: Connection, target: Generation, documents: Sequence[int]) -> int:
+    """Returns how many chunks."""
+    connection.execute(sql.SQL("delete from {} where document_id = any(%s)").format(target.spans), (list(documents),))
+    return connection.execute(
+        sql.SQL("delete from {} where document_id = any(%s)").format(target.chunks), (list(documents),)
+    ).rowcount
+
+
+def _copy_chunks(connection: Connection, target: Generation, rows: Sequence[ChunkRow]) -> None:
     wrap = HalfVector if target.storage == "halfvec" else Vector
+    statement = sql.SQL("copy {} (document_id, seq, tokens, text_hash, embedding) from stdin with (format binary)").format(
+        target.chunks
+    )
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types([*_COPY_TYPES, target.storage])
+        copy.set_types(["int8", "int4", "int4", "uuid", target.storage])
         for r in rows:
-            metadata = Jsonb(dict(r.metadata)) if r.metadata else None
-            copy.write_row((r.document_id, r.ordinal, r.start, r.end, r.tokens, r.text_hash, metadata, wrap(r.embedding)))
+            copy.write_row((r.document_id, r.ordinal, r.tokens, r.text_hash, wrap(r.embedding)))
+    statement = sql.SQL(
+        "copy {} (document_id, seq, ordinal, start_char, end_char, metadata) from stdin with (format binary)"
+    ).format(target.spans)
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.set_types(["int8", "int4", "int4", "int4", "int4", "jsonb"])
+        for r in rows:
+            copy.write_row((r.document_id, r.ordinal, r.ordinal, r.start, r.end, _metadata(r)))
+
+
+def _copy_staged(connection: Connection, target: Generation, rows: Sequence[ChunkRow]) -> None:
+    wrap = HalfVector if target.storage == "halfvec" else Vector
+    statement = sql.SQL(
+        "copy {} (document_id, ordinal, start_char, end_char, tokens, text_hash, metadata, embedding)"
+        " from stdin with (format binary)"
+    ).format(target.staged)
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.set_types(["int8", "int4", "int4", "int4", "int4", "uuid", "jsonb", target.storage])
+        for r in rows:
+            copy.write_row((r.document_id, r.ordinal, r.start, r.end, r.tokens, r.text_hash, _metadata(r), wrap(r.embedding)))
+
+
+def _metadata(row: ChunkRow) -> Jsonb | None:
+    return Jsonb(dict(row.metadata)) if row.metadata else None
 
 
 _REFRESH_ACL = (
@@ -259,21 +288,40 @@ _PAIRS = """
 create temp table pair on commit drop as
 with documents as (select document_id from ragworks.generation_document where generation_id = %(g)s and staged),
 old as (
-    select ctid, document_id, text_hash, row_number() over (partition by document_id, text_hash order by ordinal) as n
+    select ctid, document_id, seq, text_hash, row_number() over (partition by document_id, text_hash order by seq) as n
     from {live} where document_id in (select document_id from documents)),
 new as (
-    select ctid, document_id, text_hash, row_number() over (partition by document_id, text_hash order by ordinal) as n
-    from {staged})
-select old.ctid as old, new.ctid as new from old full join new using (document_id, text_hash, n)
+    select ctid, document_id, ordinal, text_hash,
+           row_number() over (partition by document_id, text_hash order by ordinal) as n
+    from {staged}),
+last as (select document_id, max(seq) as seq from old group by document_id)
+select document_id, old.ctid as old, new.ctid as new,
+       coalesce(old.seq, coalesce(last.seq, -1)
+                + row_number() over (partition by document_id, old.seq is null order by ordinal)) as seq
+from old full join new using (document_id, text_hash, n) left join last using (document_id)
+"""
+
+_DELETE_SPANS = """
+delete from {spans} s using pair where pair.new is null and s.document_id = pair.document_id and s.seq = pair.seq
 """
 
 _DELETE_GONE = "delete from {live} c using pair where c.ctid = pair.old and pair.new is null"
 
-_UPDATE_MOVED = """
-update {live} c set ordinal = s.ordinal, start_char = s.start_char, end_char = s.end_char, metadata = s.metadata
+_MOVE_SPANS = """
+update {spans} c set ordinal = s.ordinal, start_char = s.start_char, end_char = s.end_char, metadata = s.metadata
 from pair join {staged} s on s.ctid = pair.new
-where c.ctid = pair.old
+where pair.old is not null and c.document_id = pair.document_id and c.seq = pair.seq
 and (c.ordinal, c.start_char, c.end_char, c.metadata) is distinct from (s.ordinal, s.start_char, s.end_char, s.metadata)
 """
 
-_INSERT_NEW = "insert into {live} select s.* from pair join {staged} s on s.ctid = pair.new where pair.old is null"
+_INSERT_SPANS = """
+insert into {spans} (document_id, seq, ordinal, start_char, end_char, metadata)
+select s.document_id, pair.seq, s.ordinal, s.start_char, s.end_char, s.metadata
+from pair join {staged} s on s.ctid = pair.new where pair.old is null
+"""
+
+_INSERT_NEW = """
+insert into {live} (document_id, seq, tokens, text_hash, embedding)
+select s.document_id, pair.seq, s.tokens, s.text_hash, s.embedding
+from pair join {staged} s on s.ctid = pair.new where pair.old is null
+"""

@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 INDEX_LOCK, ATTENDED_LOCK = 0x5249, 0x5241  # advisory lock classes; the second key is the generation's id
 MAX_DIMENSION = {"halfvec": 4000, "vector": 2000}  # of an HNSW index, https://github.com/pgvector/pgvector#hnsw
 
+# A chunk's vector is written once; its place in the document, which an edit above it moves, has a narrow row of its own.
+_TABLES = (
+    "create table {chunks} (document_id bigint not null, seq int not null, tokens int not null, text_hash uuid not null,"
+    " embedding {vector} not null)",
+    "create unique index on {chunks} (document_id, seq)",
+    "create index on {chunks} (text_hash)",
+    "create table {spans} (document_id bigint not null, seq int not null, ordinal int not null, start_char int not null,"
+    " end_char int not null, metadata jsonb, primary key (document_id, seq)) with (fillfactor = 90)",
+    "create table {staged} (document_id bigint not null, ordinal int not null, start_char int not null, end_char int not null,"
+    " tokens int not null, text_hash uuid not null, metadata jsonb, embedding {vector} not null)",
+    "create index on {staged} (document_id)",
+    "create index on {staged} (text_hash)",
+)
 _COLUMNS = sql.SQL(
     "id, collection_id, spec, spec_hash, embedder, dimension, storage, state, canary, metrics, gate, created_at, live_at,"
     " retired_at"
@@ -58,14 +71,14 @@ class Generation:
         return sql.Identifier("ragworks", f"chunks_{self.id}")
 
     @property
+    def spans(self) -> Identifier:
+        """Where each chunk of :attr:`chunks` stands in its document: what an edit further up changes, and no vector with it."""
+        return sql.Identifier("ragworks", f"spans_{self.id}")
+
+    @property
     def staged(self) -> Identifier:
         """The table where the changes of a live generation wait for publish."""
         return sql.Identifier("ragworks", f"staged_{self.id}")
-
-    @property
-    def target(self) -> Identifier:
-        """Where workers write: a generation nobody queries yet is filled directly."""
-        return self.staged if self.state == "live" else self.chunks
 
 
 def generations(connection: Connection, collection: int) -> list[Generation]:
@@ -137,16 +150,9 @@ def create_generation(
     ).fetchone()
     made = generation(connection, row[0] if row else 0)
     vector = sql.SQL("{}({})").format(sql.SQL("halfvec" if storage == "halfvec" else "vector"), sql.Literal(dimension))
-    for table in (made.chunks, made.staged):
-        connection.execute(
-            sql.SQL(
-                "create table {} (document_id bigint not null, ordinal int not null, start_char int not null,"
-                " end_char int not null, tokens int not null, text_hash uuid not null, metadata jsonb, embedding {} not null)"
-                " with (fillfactor = 95)"
-            ).format(table, vector)
-        )
-        connection.execute(sql.SQL("create index on {} (document_id)").format(table))
-        connection.execute(sql.SQL("create index on {} (text_hash)").format(table))
+    names = {"chunks": made.chunks, "spans": made.spans, "staged": made.staged, "vector": vector}
+    for statement in _TABLES:
+        connection.execute(sql.SQL(statement).format(**names))
     return made
 
 
@@ -176,7 +182,7 @@ def build_index(connection: Connection, built: Generation, *, m: int, ef_constru
 
 def analyze(connection: Connection, built: Generation) -> None:
     """Refresh the planner's statistics of a chunk table."""
-    connection.execute(sql.SQL("analyze {}").format(built.chunks))
+    connection.execute(sql.SQL("analyze {}, {}").format(built.chunks, built.spans))
     connection.execute("analyze ragworks.generation_document")
 
 
@@ -193,7 +199,7 @@ def make_live(connection: Connection, built: Generation) -> None:
 
 def drop_generation(connection: Connection, old: Generation) -> None:
     """Remove a generation that is not live, with its tables."""
-    connection.execute(sql.SQL("drop table if exists {}, {}").format(old.chunks, old.staged))
+    connection.execute(sql.SQL("drop table if exists {}, {}, {}").format(old.chunks, old.spans, old.staged))
     connection.execute("delete from ragworks.generation where id = %s and state <> 'live'", (old.id,))
 
 

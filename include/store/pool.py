@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -10,8 +10,8 @@ from pgvector.psycopg import register_vector
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool
 
-from include.errors import BadConfiguration, ServiceUnavailable, Transient
-from include.store import embedded, migrate
+from include.errors import BadConfiguration, ServiceUnavailable
+from include.store import embedded, errors, migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +22,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 Pool = ConnectionPool[Connection]
 
 CONNECT_TIMEOUT = 10  # seconds
+NOTICE_DEATH_MS = 2000  # the server ends the statement of a killed client, which would hold locks while an index is built
 
 
 @contextmanager
@@ -30,6 +31,7 @@ def open_pool(settings: Settings, *, max_size: int = 4) -> Iterator[Pool]:
 
     :raises ServiceUnavailable: nothing answers at the address, or it refuses the login.
     :raises BadConfiguration: the server is too old or has no pgvector.
+    :raises RagworksError: what Postgres failed at meanwhile, see :func:`include.store.errors.translate`.
     """
     url = database_url(settings)
     with _connect(url) as connection:
@@ -37,18 +39,11 @@ def open_pool(settings: Settings, *, max_size: int = 4) -> Iterator[Pool]:
     with ConnectionPool(url, min_size=1, max_size=max_size, configure=_configure, kwargs=_options(url), open=True) as pool:
         try:
             yield pool
-        except psycopg.errors.DiskFull as error:
-            raise Transient(
-                f"Postgres at {address(url)} has no disk space left",
-                _first_line(error),
-                "Free some, then run again: finished work is kept",
-            ) from error
-        except psycopg.OperationalError as error:
-            raise ServiceUnavailable(
-                f"Postgres at {address(url)} went away",
-                _first_line(error),
-                "Run the command again: finished work is kept",
-            ) from error
+        except psycopg.Error as error:
+            known = errors.translate(error, address(url))
+            if known is None:
+                raise
+            raise known from error
 
 
 @contextmanager
@@ -78,11 +73,11 @@ def _connect(url: str) -> Connection:
         return psycopg.connect(url, **_options(url))
     except psycopg.ProgrammingError as error:
         raise BadConfiguration(
-            "the database URL is not usable", _first_line(error), "Write postgresql://user:password@host:port/database"
+            "the database URL is not usable", errors.first_line(error), "Write postgresql://user:password@host:port/database"
         ) from error
     except psycopg.OperationalError as error:
         raise ServiceUnavailable(
-            f"Postgres at {address(url)} does not answer", _first_line(error),
+            f"Postgres at {address(url)} does not answer", errors.first_line(error),
             "Start it, or correct RAGWORKS_DATABASE_URL or the Airflow connection ragworks_postgres",
         ) from error  # fmt: skip
 
@@ -113,7 +108,5 @@ def _parts(url: str) -> dict[str, Any]:
 def _configure(connection: Connection) -> None:
     register_vector(connection)
     connection.commit()
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    with suppress(psycopg.errors.InvalidParameterValue), connection.transaction():  # not every system can tell
+        connection.execute(f"set client_connection_check_interval = {NOTICE_DEATH_MS}")

@@ -63,15 +63,16 @@ def dense(
     connection.execute("set local hnsw.iterative_scan = strict_order")
     filtered, values = _filter(filters or {})
     statement = sql.SQL(
-        "with nearest as materialized (select c.document_id, c.ordinal, c.start_char, c.end_char, c.metadata,"
+        "with nearest as materialized (select c.document_id, c.seq,"
         " c.embedding <=> %(query)s as distance from {chunks} c{filtered} order by c.embedding <=> %(query)s limit %(top_k)s)"
-        " select d.uri, n.ordinal, n.start_char, n.end_char, substr(t.text, n.start_char + 1, n.end_char - n.start_char),"
-        " 1 - n.distance, g.metadata || coalesce(n.metadata, '{{}}') from nearest n"
+        " select d.uri, s.ordinal, s.start_char, s.end_char, substr(t.text, s.start_char + 1, s.end_char - s.start_char),"
+        " 1 - n.distance, g.metadata || coalesce(s.metadata, '{{}}') from nearest n"
+        " join {spans} s on s.document_id = n.document_id and s.seq = n.seq"
         " join ragworks.generation_document g on g.generation_id = %(g)s and g.document_id = n.document_id and not g.staged"
         " join ragworks.document d on d.id = n.document_id"
         " join ragworks.document_text t on t.collection_id = d.collection_id and t.content_hash = g.content_hash"
-        " order by n.distance, d.uri, n.ordinal"
-    ).format(chunks=held.chunks, filtered=filtered)
+        " order by n.distance, d.uri, s.ordinal"
+    ).format(chunks=held.chunks, spans=held.spans, filtered=filtered)
     vector = HalfVector(query) if held.storage == "halfvec" else Vector(query)
     parameters = {"query": vector, "top_k": top_k, "g": held.id, **values}
     return [Hit(*row) for row in connection.execute(statement, parameters).fetchall()]

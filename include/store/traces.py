@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from include.store.pool import Connection
 
 ALL = ("*",)  # the rows go, whatever columns they have
-CHUNK_TABLES = ("chunks", "staged")  # chunks_<generation> and staged_<generation>: their rows go by document id
+CHUNK_TABLES = ("chunks", "spans", "staged")  # and _<generation>: their rows go by document id
 
 
 @dataclass(frozen=True, slots=True)

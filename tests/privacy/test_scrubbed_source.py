@@ -51,7 +51,7 @@ def test_the_search_of_the_tables_finds_what_is_there(
 ) -> None:
     (documents / "a.md").write_text(TEXT)
     run(settings, collection())
-    assert tables_holding(settings, SECRETS[0]) == ["chunks_1", "document", "document_text", "generation_document"]
+    assert tables_holding(settings, SECRETS[0]) == ["document", "document_text", "generation_document", "spans_1"]
     assert tables_holding(settings, SECRETS[1]) == ["document_text"]
 
 

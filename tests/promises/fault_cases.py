@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -48,7 +49,7 @@ CLEAN = {
     "differences to the source": "select count(*) from ragworks.generation g, ragworks.changes(g.collection_id, g.id)"
     " where g.state = 'live'",
     "tables of dropped generations": "select count(*) from pg_tables where schemaname = 'ragworks'"
-    " and tablename ~ '^(chunks|staged)_[0-9]+$'"
+    " and tablename ~ '^(chunks|spans|staged)_[0-9]+$'"
     " and substring(tablename from '[0-9]+')::bigint not in (select id from ragworks.generation)",
     "live generations without a sound vector index": "select count(*) from ragworks.generation g where state = 'live'"
     " and not exists (select from pg_index i where i.indexrelid = to_regclass('ragworks.chunks_' || g.id || '_hnsw')"
@@ -77,6 +78,11 @@ class State:
     rows: list[dict[str, Any]]
     access: list[tuple[Any, ...]]
     refused: list[tuple[Any, ...]]
+
+    @property
+    def live(self) -> tuple[list[dict[str, Any]], list[tuple[Any, ...]]]:
+        """What queries see, without the vectors, which are compared with a tolerance."""
+        return [{k: v for k, v in row.items() if k != "embedding"} for row in self.rows], self.access
 
 
 class Children:
@@ -120,11 +126,11 @@ class Databases:
     def make(self, template: str = "template1", tablespace: str = "pg_default") -> str:
         """A database, empty or a copy of another that nobody is connected to."""
         name = f"fault_{next(_numbers)}"
-        self._execute("create database {} template {} tablespace {}", name, template, tablespace)
+        self.execute("create database {} template {} tablespace {}", name, template, tablespace)
         return name
 
     def drop(self, name: str) -> None:
-        self._execute("drop database {} with (force)", name)
+        self.execute("drop database {} with (force)", name)
 
     def wait_until_idle(self, name: str) -> None:
         """Wait until the server noticed that its clients died."""
@@ -134,7 +140,7 @@ class Databases:
                 assert time.monotonic() < deadline, f"{name} is still in use"
                 time.sleep(0.01)
 
-    def _execute(self, statement: str, *names: str) -> None:
+    def execute(self, statement: str, *names: str) -> None:
         with psycopg.connect(self.admin, autocommit=True) as connection:
             connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
@@ -182,6 +188,15 @@ class Case:
             str(self.settings.database_url), str(self.folder / "home"), str(self.folder / "collections"), str(log), str(marker)
         )
         return replace(here, **options)
+
+    def add(self, name: str, text: str) -> None:
+        """Show the documents of now and one more; the folder becomes the case's own."""
+        folder = self.folder / "own"
+        shutil.copytree(self.folder / "source", folder)
+        (folder / name).write_text(text)
+        (self.folder / "source").unlink()
+        (self.folder / "source").symlink_to(folder)
+        time.sleep(0.1)  # files that were just written count as changing
 
     def run(self, **options: Any) -> Job:
         """Do a job that is to succeed."""
@@ -231,12 +246,18 @@ class Case:
 
 
 def new_case(
-    children: Children, databases: Databases, sources: Path, kind: str, parent: Path, template: str = "template1"
+    children: Children,
+    databases: Databases,
+    sources: Path,
+    kind: str,
+    parent: Path,
+    template: str = "template1",
+    tablespace: str = "pg_default",
 ) -> Case:
     """A case in a folder of its own."""
     folder = parent / f"case-{next(_numbers)}"
     (folder / "collections").mkdir(parents=True)
-    return Case(children, databases, databases.make(template), folder, sources, kind)
+    return Case(children, databases, databases.make(template, tablespace), folder, sources, kind)
 
 
 class Cases:
@@ -248,10 +269,10 @@ class Cases:
         self.rebuilt = cache(self._rebuild)
 
     @contextmanager
-    def case(self, kind: str, *, live: bool = True) -> Iterator[Case]:
+    def case(self, kind: str, *, live: bool = True, tablespace: str = "pg_default") -> Iterator[Case]:
         """A case; with the old state live, or never indexed."""
         template = self._template(kind).database if live else "template1"
-        case = new_case(self.children, self.databases, self._sources, kind, self._folder, template)
+        case = new_case(self.children, self.databases, self._sources, kind, self._folder, template, tablespace)
         case.source("old")
         try:
             yield case

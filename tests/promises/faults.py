@@ -71,6 +71,7 @@ class Job:
     :param deadly_file: a file with this word kills who parses it.
     :param slow: seconds a portion of texts takes.
     :param batch: documents in a batch.
+    :param server_sleep: seconds the server takes longer for a statement that is ``sent``.
     """
 
     url: str
@@ -89,6 +90,7 @@ class Job:
     deadly_file: str = ""
     slow: float = 0.0
     batch: int = 6
+    server_sleep: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -221,7 +223,7 @@ def _arm_statement(job: Job, fault: Fault) -> None:
         met += hit
         strikes = hit and met == fault.nth
         if strikes and fault.at == "sent":
-            self.connection.pgconn.send_query(text.encode())
+            self.connection.pgconn.send_query(f"select pg_sleep({job.server_sleep}); {text}".encode())
             while self.connection.pgconn.flush():
                 time.sleep(0.001)
         if strikes and fault.at in ("before", "sent"):

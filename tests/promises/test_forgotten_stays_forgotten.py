@@ -120,7 +120,7 @@ def test_it_is_nowhere(settings: Settings, pages: Path, collection: Callable[...
         held = {table for table, _ in in_rows(settings, [URI, MARKER])}
         assert held >= {
             "document", "document_text", "generation_document", "quarantine", "run", "run_document", "source_object",
-            "validation_report", "golden_span", "golden_query", "chunks_1", "chunks_2", "chunks_3", "staged_2",
+            "validation_report", "golden_span", "golden_query", "spans_1", "spans_2", "spans_3", "staged_2",
         }  # fmt: skip
         erasure = _forget(settings)
         assert in_rows(settings, [URI, MARKER, "jane-7391"]) == NOWHERE

@@ -48,7 +48,7 @@ def test_no_byte_remains(indexed: Settings) -> None:
     needles = [URI, MARKER]
     tables = {table for table, _ in in_files(indexed, needles)}
     assert {"document", "document_text", "generation_document", "run_document", "source_object"} <= tables
-    assert any(table.startswith("chunks_") for table in tables)  # headings
+    assert any(table.startswith("spans_") for table in tables)  # headings
     with open_pool(indexed) as pool:
         erasure = erase_document(pool, 1, URI, rewrite=True)
     assert erasure.not_vacuumed == []
