@@ -1,0 +1,70 @@
+"""A database of the first release is brought up to date, and its index answers as before."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from include.store.migrate import SCHEMA
+from tests.support import HashEmbedder, assert_same_index, export, index, query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from include.config import Settings
+
+# How the first release laid out its chunk tables, made from the present ones.
+FIRST_LAYOUT = (
+    "create table old (document_id bigint not null, ordinal int not null, start_char int not null, end_char int not null,"
+    " tokens int not null, text_hash uuid not null, metadata jsonb, embedding halfvec(64) not null) with (fillfactor = 95)",
+    "insert into old select c.document_id, s.ordinal, s.start_char, s.end_char, c.tokens, c.text_hash, s.metadata, c.embedding"
+    " from ragworks.chunks_1 c join ragworks.spans_1 s using (document_id, seq)",
+    "drop table ragworks.chunks_1, ragworks.spans_1",
+    "alter table old set schema ragworks",
+    "alter table ragworks.old rename to chunks_1",
+    "create index on ragworks.chunks_1 (document_id)",
+    "create index on ragworks.chunks_1 (text_hash)",
+    "create index chunks_1_hnsw on ragworks.chunks_1 using hnsw (embedding halfvec_cosine_ops)",
+    "drop table ragworks.embedding_rate, ragworks.golden_span, ragworks.golden_query, ragworks.forgotten",
+    "drop function ragworks.changes",
+    "alter table ragworks.document_text drop column signature",
+    "alter table ragworks.collection drop column held_spec, drop column scrub",
+    "alter table ragworks.run drop column estimate, drop column reads, drop column tokens, drop column scrubbed",
+    "alter table ragworks.source_object drop column attempts",
+    "alter table ragworks.work_item drop column attempts",
+    "alter table ragworks.quarantine drop column retry_at",
+    "alter table ragworks.generation drop column gate",
+    "delete from ragworks.migration where name <> 'incremental/0001_initial.sql'",
+)
+
+
+def test_the_first_release(settings: Settings, documents: Path, collection: Callable[..., str]) -> None:
+    collection()
+    for number in range(20):
+        (documents / f"{number}.md").write_text("".join(f"# Part {i}\n\nText {i} of page {number}.\n\n" for i in range(9)))
+    index(settings, "handbook", embedder=HashEmbedder())
+    before = export(settings, "handbook")
+    with psycopg.connect(settings.database_url or "", autocommit=True) as connection:
+        for statement in FIRST_LAYOUT:
+            connection.execute(sql.SQL(statement))  # type: ignore[arg-type]
+    assert_same_index(export(settings, "handbook"), before)
+    again = index(settings, "handbook", embedder=HashEmbedder())
+    assert (again["chunks"]["embedded"], again["chunks"]["written"], again["plan"]["unchanged"]) == (0, 0, 20)
+    page = documents / "7.md"
+    page.write_text("On top.\n\n" + page.read_text())
+    index(settings, "handbook", embedder=HashEmbedder())
+    collection("scratch")
+    index(settings, "scratch", embedder=HashEmbedder())
+    assert_same_index(export(settings, "handbook"), export(settings, "scratch"))
+    assert query(settings, "select count(*) > 0 from ragworks.document_text where signature is null") == [(False,)]
+
+
+def test_shipped_migrations_are_as_they_were() -> None:
+    """Frozen: a change is a new file."""
+    shipped = {"0001_initial.sql": "57e334c7b3118ccb568316193808cd0fdfef58713a16adc9b02fc54f2ed17165"}
+    for name, digest in shipped.items():
+        assert hashlib.sha256((SCHEMA / "incremental" / name).read_bytes()).hexdigest() == digest
