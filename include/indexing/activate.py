@@ -9,6 +9,8 @@ from include.errors import BadData
 from include.store import changes, chunks, collections, generations, work_items
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from include.store.generations import Generation
     from include.store.pool import Connection, Pool
 
@@ -24,15 +26,20 @@ def activate(pool: Pool, name: str, generation_id: int) -> dict[str, Any]:
         return _swap(connection, collection, name, generation_id)
 
 
-def rollback(pool: Pool, name: str) -> dict[str, Any]:
+def rollback(pool: Pool, name: str, *, since: datetime | None = None) -> dict[str, Any]:
     """Go back to the generation that served last.
 
+    :param since: when it was asked for: a swap after that is taken for this one, so that a retry does not go forward again.
     :return: as :func:`activate`.
     :raises BadData: none is kept.
     """
     with pool.connection() as connection:
         collection = collections.collection_id(connection, name)
-        retired = [g for g in generations.generations(connection, collection) if g.state == "retired" and g.live_at]
+        existing = generations.generations(connection, collection)
+        live = next((g for g in existing if g.state == "live"), None)
+        if since and live and live.live_at and live.live_at > since:
+            return _swap(connection, collection, name, live.id)
+        retired = [g for g in existing if g.state == "retired" and g.live_at]
         if not retired:
             raise BadData(
                 f"{name} has no generation to go back to", "none served before the live one, or generations.keep is 0",
@@ -49,19 +56,20 @@ def _swap(connection: Connection, collection: int, name: str, generation_id: int
         existing = generations.generations(connection, collection)
         chosen = _complete(next((g for g in existing if g.id == generation_id), None), name, generation_id)
         live = next((g for g in existing if g.state == "live"), None)
-        if live is None or live.id != chosen.id:
+        replaced = live if live is None or live.id != chosen.id else None
+        if chosen.state != "live":
             # It did not follow the source while it was out of service: what was deleted must not come back.
             chunks.remove_deleted(connection, chosen)
             generations.make_live(connection, chosen)
             work_items.clear(connection, chosen.id)
-        # The settings still ask for the one that is left: runs shall not build it again at once.
-        left = live.spec_hash if live is not None and live.spec_hash != chosen.spec_hash else None
-        collections.hold_spec(connection, collection, left)
+            # The settings may still ask for the one that is left: runs shall not build it again at once.
+            left = replaced.spec_hash if replaced is not None and replaced.spec_hash != chosen.spec_hash else None
+            collections.hold_spec(connection, collection, left)
         behind = changes.sizes(connection, collection, chosen.id).pending
     return {
         "collection": name,
         "generation": chosen.id,
-        "replaced": live.id if live is not None and live.id != chosen.id else None,
+        "replaced": replaced.id if replaced is not None else None,
         "behind": behind,
         "seconds": round(time.monotonic() - started, 3),
     }

@@ -96,6 +96,7 @@ class _Planner:
         self._checkpoint()
         if reads:
             ObjectReader(self._context, self._connection, self._collection, self._run.id, self._checkpoint).read()
+            reads = objects.count_by_kind(self._connection)  # with those that others made it read again
         if self._context.collection.near_duplicates.threshold is not None and not self._dry:
             sign_missing(self._connection, self._collection, self._context.progress, self._checkpoint)
         self._note_scrubbing()
@@ -130,9 +131,12 @@ class _Planner:
         spec = generation_spec(self._context.collection, self._context.embedder)
         wanted = spec_hash(spec)
         existing = generations.generations(self._connection, self._collection)
+        held = collections.held_spec(self._connection, self._collection)
+        if held not in (None, wanted):  # the settings changed since
+            collections.hold_spec(self._connection, self._collection, None)
         choice = choose_target(
             existing, wanted, rebuild=self._rebuild, mine=self._run.generation_id,
-            held=collections.held_spec(self._connection, self._collection),
+            held=held,
             attended={g.id for g in existing if g.state == "building" and generations.attended(self._connection, g.id)},
         )  # fmt: skip
         if choice.generation is not None:

@@ -42,6 +42,8 @@ ragworks index {name} --plan     # what a run would do, and why
 ragworks status {name}           # what is live
 ragworks runs {name}             # what each run did
 ragworks quarantine {name}       # what was refused, and why
+ragworks generations {name}      # what was built, and how good it is
+ragworks rollback {name}         # have the generation before answer again; the form's mode `rollback` does the same
 ragworks search {name} "…"
 ```
 """

@@ -42,7 +42,9 @@ def test_index(ragworks: Callable[..., Any], documents: Path) -> None:
     plan = ragworks("index", "handbook", "--plan", "--json")
     assert (plan["plan"]["added"], plan["generation"]) == (2, None)
     first = ragworks("index", "handbook", "--json")
-    assert set(first) == {"collection", "generation", "run", "plan", "chunks", "quarantined", "seconds"}
+    assert set(first) == {
+        "collection", "generation", "run", "plan", "chunks", "quarantined", "seconds", "estimate", "reads", "scrubbed"
+    }  # fmt: skip
     assert list(first["plan"]) == ["added", "changed", "metadata_only", "renamed", "deleted", "unchanged"]
     assert list(first["chunks"]) == ["total", "embedded", "reused", "written", "deleted"]
     rebuilt = ragworks("index", "handbook", "--rebuild", "--json")

@@ -12,12 +12,17 @@ import yaml
 from include.cli.main import build_parser
 from include.config import (
     PROJECT_ROOT,
+    AssetSchedule,
     Chunking,
     Collection,
     Embedding,
     FilesSource,
+    Generations,
     Index,
     JsonlSource,
+    NearDuplicates,
+    Privacy,
+    SqlSource,
     Validation,
     read_collection,
 )
@@ -52,9 +57,15 @@ def test_no_command_is_documented_that_does_not_exist() -> None:
     assert sorted(headings) == sorted(_commands())
 
 
+SETTINGS = (
+    Collection, FilesSource, JsonlSource, SqlSource, Chunking, Embedding, Index, Validation, Generations, NearDuplicates,
+    Privacy, AssetSchedule,
+)  # fmt: skip
+
+
 def test_every_setting_is_documented() -> None:
     page = (DOCS / "collections.md").read_text()
-    for model in (Collection, FilesSource, JsonlSource, Chunking, Embedding, Index, Validation):
+    for model in SETTINGS:
         for field in model.model_fields:
             assert f"`{field}`" in page or f".{field}`" in page, f"{model.__name__}.{field} is not in docs/collections.md"
 

@@ -147,6 +147,30 @@ def test_activate_takes_any_complete_generation(live: int, settings: Settings, c
     assert _live(settings) == built
 
 
+def test_a_retried_rollback_does_not_go_forward_again(live: int, settings: Settings, collection: Callable[..., str]) -> None:
+    collection(chunking=SHORT)
+    index(settings, "handbook", embedder=WordEmbedder())
+    asked = query(settings, "select clock_timestamp()")[0][0]
+    with open_pool(settings) as pool:
+        for _ in range(2):
+            assert rollback(pool, "handbook", since=asked)["generation"] == live
+        assert rollback(pool, "handbook")["generation"] != live  # asked for once more, it does
+        assert activate(pool, "handbook", live)["generation"] == live
+        activate(pool, "handbook", live)
+    assert index(settings, "handbook", embedder=WordEmbedder())["generation"] == live  # still held
+
+
+def test_settings_that_changed_lift_the_hold(live: int, settings: Settings, collection: Callable[..., str]) -> None:
+    collection(chunking=SHORT)
+    built = index(settings, "handbook", embedder=WordEmbedder())["generation"]
+    with open_pool(settings) as pool:
+        rollback(pool, "handbook")
+    collection()
+    assert index(settings, "handbook", embedder=WordEmbedder())["generation"] == live
+    collection(chunking=SHORT)
+    assert index(settings, "handbook", embedder=WordEmbedder())["generation"] > built
+
+
 def test_nothing_to_go_back_to(live: int, settings: Settings) -> None:
     with open_pool(settings) as pool, pytest.raises(BadData, match="no generation to go back to"):
         rollback(pool, "handbook")
