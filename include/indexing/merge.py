@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from include.errors import Transient
 from include.quality.gates import check_deletions, check_rejections
-from include.store import changes, chunks, generations, quarantine, runs, work_items
+from include.store import changes, chunks, documents, generations, quarantine, runs, work_items
 
 if TYPE_CHECKING:
     from include.indexing.context import IndexContext
@@ -55,6 +55,7 @@ def publish_changes(context: IndexContext, connection: Connection, run: Run, liv
     if not unscrubbed and not changes.any_change(connection, live.collection_id, live.id):
         return False
     context.progress.step("publish", None)
+    documents.move_renamed(connection, live.collection_id, live.id)
     written, deleted = chunks.merge_staged(connection, live)
     deleted += chunks.remove_unwanted(connection, live)
     chunks.refresh_metadata(connection, live.id)

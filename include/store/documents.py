@@ -77,6 +77,34 @@ def texts(connection: Connection, collection: int, content_hashes: Sequence[UUID
     return {content_hash: str(text) for content_hash, text in rows}
 
 
+def move_renamed(connection: Connection, collection: int, generation_id: int) -> int:
+    """Let a document that was only renamed keep its row and its chunks: the row takes the new name and metadata.
+
+    :param generation_id: the live generation, in the transaction that publishes.
+    :return: documents moved.
+    """
+    connection.execute(
+        "create temp table moved on commit drop as select m.old_id, o.object_uri as old_object, n.*"
+        " from ragworks.moves(%s, %s) m join ragworks.document n on n.id = m.new_id"
+        " join ragworks.document o on o.id = m.old_id",
+        (collection, generation_id),
+    )
+    connection.execute("delete from ragworks.document d using moved where d.id = moved.id")
+    moved = connection.execute(
+        "update ragworks.document d set uri = moved.uri, object_uri = moved.object_uri, version_hash = moved.version_hash,"
+        " metadata = moved.metadata, acl = moved.acl, state = 'present', updated_at = now()"
+        " from moved where d.id = moved.old_id"
+    ).rowcount
+    # Should the old file come back as it was, it has to be read: its document went with the new name.
+    connection.execute(
+        "update ragworks.source_object o set fingerprint = '' from moved where o.collection_id = %s"
+        " and o.uri = moved.old_object and o.state = 'vanished'",
+        (collection,),
+    )
+    connection.execute("drop table moved")
+    return moved
+
+
 def reject_content(connection: Connection, generation_id: int, contents: Mapping[int, UUID]) -> None:
     """Note by document that a generation refused the chunks of this content: not tried again there until it changes."""
     with connection.cursor() as cursor:

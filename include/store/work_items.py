@@ -77,6 +77,8 @@ def enqueue_pending(connection: Connection, collection: int, generation_id: int,
         "  where r.generation_id = %(g)s and r.document_id = d.id and r.content_hash = d.content_hash)"
         " and not exists (select from ragworks.generation_document g where g.generation_id = %(g)s"
         "  and g.document_id = d.id and g.content_hash = d.content_hash)"
+        " and not exists (select from ragworks.generation l join ragworks.moves(%(c)s, l.id) m on m.new_id = d.id"
+        "  where l.id = %(g)s and l.state = 'live')"  # publish moves those
         " on conflict (generation_id, document_id) do nothing",
         {"g": generation_id, "c": collection, "run": run_id},
     )

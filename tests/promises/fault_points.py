@@ -81,7 +81,7 @@ _TABLE: list[tuple[str, str, str, int]] = [
     ("step", "before", f"{_STORE}.work_items:claim", 1),
     ("step", "after", f"{_STORE}.work_items:claim", 1),
     ("rows", "after", f"{_STORE}.documents:texts", 1),
-    ("step", "before", f"{_WORKER}:chunk_document", 4),
+    ("step", "before", "include.indexing.cutter:chunk_document", 4),
     ("step", "after", f"{_STORE}.chunks:known_embeddings", 1),
     ("first", "after", f"{_STORE}.generations:save_canary", 1),
     ("step", "before", "tests.promises.faults:QuickEmbedder.portion", 3),
@@ -103,7 +103,7 @@ _TABLE: list[tuple[str, str, str, int]] = [
     # -- the live generation is kept in step while a new one is built
     ("resize", "before", f"{_SERVING}:publish_changes", 1),
     ("resize", "after", f"{_SERVING}:publish_changes", 1),
-    ("resize", "after", f"{_SERVING}:keep_serving", 1),
+    ("resize", "after", "include.indexing.embed:keep_serving", 1),
     # -- judging, and the vector index
     ("step", "before", f"{_PUBLISH}:check", 1),
     ("first", "after", f"{_PUBLISH}:check", 1),
@@ -131,7 +131,7 @@ _TABLE: list[tuple[str, str, str, int]] = [
     ("step", "before", f"{_STORE}.runs:finish_run", 1),
     ("step", "after", f"{_STORE}.runs:finish_run", 1),
     ("step", "before", f"{_STORE}.generations:analyze", 1),  # published, and not told so
-    ("step", "after", f"{_PUBLISH}:publish_run", 1),
+    ("step", "after", "include.indexing.pipeline:publish_run", 1),
 ]
 
 POINTS = [(scenario, Fault(at, target, nth)) for scenario, at, target, nth in _TABLE]

@@ -64,14 +64,44 @@ def test_every_file_renamed(settings: Settings, documents: Path, collection: Cal
     _pages(documents, 60)
     _embedded(settings)
     before = sorted(row["text"] for row in export(settings, "handbook"))
+    where = {path: path.read_text() for path in documents.rglob("*.md")}
     for folder in list(documents.iterdir()):
         folder.rename(folder.with_name(f"moved-{folder.name}"))
     for path in list(documents.rglob("*.md")):
         path.rename(path.with_name(f"new-{path.name}"))
     embedded, result = _embedded(settings)
     assert (embedded, result["plan"]["renamed"], result["plan"]["deleted"]) == (0, 60, 0)
+    assert (result["chunks"]["written"], result["chunks"]["deleted"]) == (0, 0)
     assert sorted(row["text"] for row in export(settings, "handbook")) == before
     assert all("moved-" in row["document"] for row in export(settings, "handbook"))
+    shutil.rmtree(documents)
+    for path, text in where.items():  # and back again
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert _embedded(settings)[1]["plan"]["renamed"] == 60
+    collection("scratch")
+    index(settings, "scratch", embedder=HashEmbedder())
+    assert_same_index(export(settings, "handbook"), export(settings, "scratch"))
+
+
+def test_a_renamed_file_and_its_old_name_again(settings: Settings, documents: Path, collection: Callable[..., str]) -> None:
+    """The old file comes back with its old stamp while the new one stays: both are documents."""
+    collection()
+    _pages(documents, 10)
+    old, new = documents / "part0" / "0.md", documents / "part0" / "moved.md"
+    _embedded(settings)
+    shutil.copy2(old, documents.parent / "kept.md")
+    old.rename(new)
+    assert _embedded(settings)[1]["plan"]["renamed"] == 1
+    shutil.copy2(documents.parent / "kept.md", old)
+    embedded, result = _embedded(settings)
+    assert (embedded, result["plan"]["added"]) == (0, 1)
+    new.write_text("# Another\n\nText now.")
+    old.unlink()
+    _embedded(settings)
+    collection("scratch")
+    index(settings, "scratch", embedder=HashEmbedder())
+    assert_same_index(export(settings, "handbook"), export(settings, "scratch"))
 
 
 def test_every_file_touched(settings: Settings, documents: Path, collection: Callable[..., str]) -> None:

@@ -39,3 +39,11 @@ from differing d left join moved m on m.id = d.id
 union all
 select g.id, g.uri, 'deleted', null from gone g where not exists (select from moved m where m.old_id = g.id)
 $$;
+
+-- Documents that were only renamed, and that no generation knows by their new name: publish gives them the old ones' rows.
+create or replace function ragworks.moves(of_collection int, of_generation bigint)
+returns table (new_id bigint, old_id bigint) language sql stable as $$
+select c.id, o.id from ragworks.changes(of_collection, of_generation) c
+join ragworks.document o on o.collection_id = of_collection and o.uri = c.old_uri
+where c.action = 'renamed' and not exists (select from ragworks.generation_document g where g.document_id = c.id)
+$$;
