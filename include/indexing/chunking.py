@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from include.indexing.measure import Measure
+from include.indexing.measure import Measure, measures
 from include.indexing.structure import Cut, Heading, Level, Outline, fine_cuts, markdown_outline, plain_outline
 
 if TYPE_CHECKING:
@@ -52,8 +52,17 @@ def chunk_document(text: str, tokenizer: Tokenizer, settings: Chunking) -> list[
     :param tokenizer: the embedder's, with truncation and padding off.
     :raises Terminal: the tokenizer truncates or pads, so that it cannot count.
     """
+    return _chunks(text, Measure(text, tokenizer), settings)
+
+
+def chunk_documents(texts: Sequence[str], tokenizer: Tokenizer, settings: Chunking) -> Iterator[list[Chunk]]:
+    """As :func:`chunk_document`, of many texts: quicker where there are several cores."""
+    for text, measure in zip(texts, measures(texts, tokenizer), strict=True):
+        yield _chunks(text, measure, settings)
+
+
+def _chunks(text: str, measure: Measure, settings: Chunking) -> list[Chunk]:
     outline = markdown_outline(text) if settings.markdown else plain_outline(text)
-    measure = Measure(text, tokenizer)
     limit = settings.max_tokens - settings.overlap
     packed = _pack(text, measure, _atoms(text, measure, outline.cuts, limit), limit)
     spans = [exact for start, end in packed for exact in measure.fitted(start, end, limit)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from include.indexing.chunking import chunk_document
+from include.indexing.chunking import chunk_documents
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
     from tokenizers import Tokenizer
@@ -22,16 +23,15 @@ class Cutter:
         self._kept: dict[tuple[UUID, Chunking], list[Chunk]] = {}
 
     def cut(
-        self, content_hash: UUID, text: str, tokenizer: Tokenizer, settings: Chunking, *, keep: bool = False
-    ) -> list[Chunk]:
-        """The chunks of a text.
+        self, texts: Mapping[UUID, str], tokenizer: Tokenizer, settings: Chunking, *, keep: bool = False
+    ) -> dict[UUID, list[Chunk]]:
+        """The chunks of texts, by the same hashes.
 
         :param keep: hold them for the next call, which lets go of them; the caller bounds how much is held.
         """
-        key = content_hash, settings
-        pieces = self._kept.pop(key, None)
-        if pieces is None:
-            pieces = chunk_document(text, tokenizer, settings)
+        found = {name: self._kept.pop((name, settings)) for name in texts if (name, settings) in self._kept}
+        new = {name: text for name, text in texts.items() if name not in found}
+        found |= zip(new, chunk_documents(list(new.values()), tokenizer, settings), strict=True)
         if keep:
-            self._kept[key] = pieces
-        return pieces
+            self._kept |= {(name, settings): pieces for name, pieces in found.items()}
+        return found

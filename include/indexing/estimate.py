@@ -66,16 +66,13 @@ def estimate(
         return _priced(context, connection, Estimate())
     sources = reusable(connection, target, rebuild=rebuild)
     sampled = work_items.sample(connection, target.id, characters)
-    tokenizer, settings = context.embedder.tokenizer, context.collection.chunking
     cut = new = reused = tokens = 0
     seen: set[UUID] = set()
     for first in range(0, len(sampled), PAGE):
         texts = documents.texts(connection, target.collection_id, [content for content, _ in sampled[first : first + PAGE]])
-        found: dict[UUID, int] = {}
-        for content, text in texts.items():
-            cut += len(text)
-            pieces = context.cutter.cut(content, text, tokenizer, settings, keep=characters <= SAMPLE)
-            found |= {text_hash(piece.text): piece.tokens for piece in pieces}
+        cut += sum(map(len, texts.values()))
+        pieces = context.cutter.cut(texts, context.embedder.tokenizer, context.collection.chunking, keep=characters <= SAMPLE)
+        found = {text_hash(piece.text): piece.tokens for own in pieces.values() for piece in own}
         fresh = {name: count for name, count in found.items() if name not in seen}
         held = chunks.held_hashes(connection, sources, list(fresh))
         reused += len(held)

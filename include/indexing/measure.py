@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from include.errors import Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 _WINDOW = 16_384  # characters encoded at once: a third faster than a whole book, and the memory stays flat
+_TOGETHER = 256_000  # characters of several texts encoded together: their encodings are held at a time
 _LONG_TOKEN = 64  # a longer token is an unknown word, a blob, that may be cut anywhere
 _BLOB_STEP = 4  # characters that count as one token inside it, as in English text
 _BREAK = re.compile(r".*\s(?=\S)", re.DOTALL)
@@ -31,18 +33,19 @@ class Measure:
     """Counts the tokens of spans of ``text``.
 
     :param tokenizer: with truncation and padding off.
+    :param encodings: of the text's windows, when they were made together with others' (:func:`measures`).
     :raises Terminal: it truncates or pads, so that it cannot count.
     """
 
-    def __init__(self, text: str, tokenizer: Tokenizer) -> None:
-        if tokenizer.truncation is not None or tokenizer.padding is not None:
-            raise Terminal("the tokenizer cannot count tokens", "it truncates or pads", "Call no_truncation() and no_padding()")
+    def __init__(self, text: str, tokenizer: Tokenizer, encodings: Sequence[Encoding] | None = None) -> None:
         self._text, self._tokenizer = text, tokenizer
         self._additive = _is_additive(tokenizer)
         self._starts: list[int] = []
         self._blobs: list[int] = []  # starts of long tokens: their neighbourhood is counted again
-        for begin, end in _windows(text):
-            encoding = tokenizer.encode(text[begin:end], add_special_tokens=False)
+        windows = list(_windows(text))
+        if encodings is None:
+            encodings = _encode(tokenizer, [text[begin:end] for begin, end in windows])
+        for (begin, _), encoding in zip(windows, encodings, strict=True):
             self._collect(begin, encoding.offsets)
         self.total = len(self._starts)
 
@@ -118,6 +121,28 @@ class Measure:
         words = [p for p in inner if self._text[p - 1].isspace()]
         places = words or inner or [(span.start + span.end) // 2]
         return places[len(places) // 2]
+
+
+def measures(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[Measure]:
+    """One for each text; the tokenizer reads many windows at once, on all cores."""
+    first = 0
+    while first < len(texts):
+        size, last = 0, first
+        while last < len(texts) and (size == 0 or size + len(texts[last]) <= _TOGETHER):
+            size += len(texts[last])
+            last += 1
+        group = texts[first:last]
+        parts = [[text[begin:end] for begin, end in _windows(text)] for text in group]
+        encodings = iter(_encode(tokenizer, [part for own in parts for part in own]))
+        for text, own in zip(group, parts, strict=True):
+            yield Measure(text, tokenizer, list(islice(encodings, len(own))))
+        first = last
+
+
+def _encode(tokenizer: Tokenizer, parts: list[str]) -> list[Encoding]:
+    if tokenizer.truncation is not None or tokenizer.padding is not None:
+        raise Terminal("the tokenizer cannot count tokens", "it truncates or pads", "Call no_truncation() and no_padding()")
+    return list(tokenizer.encode_batch(parts, add_special_tokens=False)) if parts else []
 
 
 def _separates(char: str) -> bool:

@@ -157,15 +157,13 @@ class _Worker:
     def _prepare(self, items: Sequence[WorkItem]) -> list[Prepared]:
         with self._context.pool.connection() as connection:
             texts = documents.texts(connection, self._collection, [i.content_hash for i in items])
-        settings, tokenizer = self._context.collection.chunking, self._context.embedder.tokenizer
-        prepared = []
-        for item in items:
-            text = texts.get(item.content_hash)
-            if text is None:
-                continue  # another run replaced this version, and published
-            pieces = self._context.cutter.cut(item.content_hash, text, tokenizer, settings)
-            prepared.append(Prepared(item, text, pieces, [text_hash(c.text) for c in pieces]))
-        return prepared
+        context = self._context
+        cut = context.cutter.cut(texts, context.embedder.tokenizer, context.collection.chunking)
+        return [
+            Prepared(item, texts[item.content_hash], pieces, [text_hash(c.text) for c in pieces])
+            for item in items
+            if (pieces := cut.get(item.content_hash)) is not None  # else another run replaced this version, and published
+        ]
 
     def _vectors(self, prepared: Sequence[Prepared]) -> tuple[dict[UUID, NDArray[np.float32]], dict[UUID, str]]:
         """Vectors of all texts of the batch, and hash → uri of the document that made each new one be embedded."""

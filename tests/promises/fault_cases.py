@@ -213,11 +213,10 @@ class Case:
         with self.connect() as connection:
             if connection.execute("select to_regclass('ragworks.migration') is null").fetchone() == (True,):
                 return State([], [], [])
-            live = connection.execute("select collection_id, id from ragworks.generation where state = 'live'").fetchone()
-            rows: list[dict[str, Any]] = []
+            live, rows = self._live(connection), []
             if live is not None:
                 register_vector(connection)
-                rows = list(chunks.export_chunks(connection, generations.generation(connection, live[1]), vectors=True))
+                rows = list(chunks.export_chunks(connection, live, vectors=True))
             access, refused = connection.execute(_ACCESS).fetchall(), connection.execute(_REFUSED).fetchall()
             return State(rows, access, refused)
 
@@ -229,8 +228,18 @@ class Case:
         assert found.refused == expected.refused
         with self.connect() as connection:
             counted = {what: connection.execute(statement).fetchone() for what, statement in CLEAN.items()}
+            live = self._live(connection)
+            assert live is not None
+            places = [
+                connection.execute(sql.SQL("select count(*) from {}").format(t)).fetchone() for t in (live.chunks, live.spans)
+            ]
+        assert places == [(len(expected.rows),)] * 2  # no vector without a place in a document, and none without a vector
         left = {what: count for what, count in counted.items() if count != (0,)}
         assert not left, left
+
+    def _live(self, connection: psycopg.Connection[tuple[Any, ...]]) -> generations.Generation | None:
+        row = connection.execute("select id from ragworks.generation where state = 'live'").fetchone()
+        return generations.generation(connection, row[0]) if row else None
 
     def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         """A connection to the case's database."""

@@ -116,8 +116,10 @@ _TABLE: list[tuple[str, str, str, int]] = [
     # -- publishing
     ("step", "after", "sql:with stale as", 1),
     ("step", "after", "sql:create temp table pair", 1),
+    ("step", "after", 'sql:delete from "ragworks"."spans_', 1),
     ("step", "after", 'sql:delete from "ragworks"."chunks_', 1),
-    ("step", "after", 'sql:update "ragworks"."chunks_', 1),
+    ("step", "after", 'sql:update "ragworks"."spans_', 1),
+    ("step", "after", 'sql:insert into "ragworks"."spans_', 1),
     ("step", "after", 'sql:insert into "ragworks"."chunks_', 1),
     ("step", "after", "sql:truncate", 1),
     ("step", "after", f"{_STORE}.chunks:merge_staged", 1),
