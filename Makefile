@@ -44,7 +44,8 @@ lint: $(STAMP) ## Check style, imports and types
 	@$(BIN)/mypy
 
 bench: $(STAMP) ## Say which benchmarks there are (each is run by hand)
-	@for f in $$(grep -l __main__ bench/*.py); do echo "python -m $$(echo "$${f%.py}" | tr / .)   $$(sed -n '1s/^"""//p' $$f)"; done
+	@for f in $$(grep -l '^if __name__' bench/*.py bench/*/__main__.py); do \
+		m=$${f%.py}; echo "python -m $$(echo "$${m%/__main__}" | tr / .)   $$(sed -n '1s/^"""//p' $$f)"; done
 
 snapshot: $(STAMP) ## Rewrite the reviewed snapshot of all DAGs' shapes
 	@$(BIN)/python -m tests.dags.snapshot

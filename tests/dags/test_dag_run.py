@@ -105,6 +105,24 @@ def test_a_plan_says_what_would_be_done_and_does_nothing(
     assert query(settings, "select state from ragworks.run where key = %s", result.run_id) == [("planned",)]
 
 
+def test_rollback_from_the_form(
+    handbook: str, run_dag: Callable[..., DagRunResult], settings: Settings, collection: Callable[..., str]
+) -> None:
+    run_dag("index_handbook")
+    before = export(settings, handbook)
+    collection("handbook", chunking={"max_tokens": 8})
+    run_dag("index_handbook")
+    assert len(export(settings, handbook)) > len(before)
+    result = run_dag("index_handbook", mode="rollback")
+    assert result.tasks == {"plan": ["success"], "index": ["skipped"], "validate": ["success"], "publish": ["success"]}
+    assert export(settings, handbook) == before
+    [event] = result.events
+    assert (event["extra"]["generation"], event["extra"]["replaced"], event["extra"]["behind"]) == (1, 2, 0)
+    held = run_dag("index_handbook")
+    assert held.tasks["publish"] == ["skipped"]
+    assert export(settings, handbook) == before
+
+
 def test_xcom_carries_worker_numbers_only(handbook: str, run_dag: Callable[..., DagRunResult]) -> None:
     result = run_dag("index_handbook", workers=2)
     assert result.xcoms == {"plan.return_value": [0, 1]}
