@@ -95,7 +95,7 @@ class _Planner:
         target, note = self._target()
         self._checkpoint()
         if reads:
-            ObjectReader(self._context, self._connection, self._collection, self._run.id, self._checkpoint).read()
+            ObjectReader(self._context, self._connection, self._collection, self._run, self._checkpoint).read()
             reads = objects.count_by_kind(self._connection)  # with those that others made it read again
         if self._context.collection.near_duplicates.threshold is not None and not self._dry:
             sign_missing(self._connection, self._collection, self._context.progress, self._checkpoint)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from include.sources.source import Document
     from include.store.objects import ToRead
     from include.store.pool import Connection
+    from include.store.runs import Run
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +45,10 @@ class ObjectReader:
     """
 
     def __init__(
-        self, context: IndexContext, connection: Connection, collection: int, run: int, checkpoint: Callable[[], object]
+        self, context: IndexContext, connection: Connection, collection: int, run: Run, checkpoint: Callable[[], object]
     ) -> None:
-        self._context, self._connection, self._collection, self._run = context, connection, collection, run
+        self._context, self._connection, self._collection, self._run = context, connection, collection, run.id
+        self._rebuild = run.mode == "rebuild"
         self._checkpoint = checkpoint
         self._sign = signature if context.collection.near_duplicates.threshold is not None else None
         self._since = runs.database_time(connection)
@@ -114,6 +116,24 @@ class ObjectReader:
 
     def _store(self, batch: list[Document]) -> None:
         held_elsewhere = self._held_elsewhere(batch)
+        known = self._accepted_before(batch, held_elsewhere)
+        self._validate([d for d in batch if d.problem or (d.uri, d.object_uri) not in known], held_elsewhere)
+        runs.add_scrubbed(self._connection, self._run, sum((Counter(d.scrubbed) for d in batch), Counter()))
+        for document in batch:
+            if document.problem and (document.uri == document.object_uri or document.uri.startswith(f"{document.object_uri}#")):
+                self._incomplete.add(document.object_uri)
+
+    def _accepted_before(self, batch: Sequence[Document], held_elsewhere: dict[str, str]) -> set[tuple[str, str]]:
+        """(uri, object) of documents that are stored just so: they were validated then. A rebuild asks for it anew."""
+        if self._rebuild:
+            return set()
+        sound = [_row(d) for d in batch if not d.problem and held_elsewhere.get(d.uri, d.object_uri) == d.object_uri]
+        return documents.unchanged(self._connection, self._collection, sound)
+
+    def _validate(self, batch: list[Document], held_elsewhere: dict[str, str]) -> None:
+        """Store what passes and quarantine the rest."""
+        if not batch:
+            return
         columns, names = _columns(batch, held_elsewhere, self._context.collection.validation.required_metadata)
         rules = document_rules(self._context.collection.validation)
         verdict = validate("documents", rules, columns, names)
@@ -131,10 +151,6 @@ class ObjectReader:
             self._connection, self._run, "documents",
             success=not refused, evaluated=len(batch), rejected=len(refused), result=verdict.result,
         )  # fmt: skip
-        runs.add_scrubbed(self._connection, self._run, sum((Counter(d.scrubbed) for d in batch), Counter()))
-        for document in batch:
-            if document.problem and (document.uri == document.object_uri or document.uri.startswith(f"{document.object_uri}#")):
-                self._incomplete.add(document.object_uri)
         if refused:
             logger.warning("quarantined %d of %d documents: see the quarantine of the collection", len(refused), len(batch))
 

@@ -68,6 +68,17 @@ def owners(connection: Connection, collection: int, uris: Sequence[str]) -> dict
     return {str(uri): str(object_uri) for uri, object_uri in rows}
 
 
+def unchanged(connection: Connection, collection: int, rows: Sequence[DocumentRow]) -> set[tuple[str, str]]:
+    """(uri, object) of those documents that are stored just so, and present."""
+    found = connection.execute(
+        "select d.uri, d.object_uri from unnest(%s::text[], %s::text[], %s::uuid[]) as new (uri, object_uri, version_hash)"
+        " join ragworks.document d on d.collection_id = %s and d.uri = new.uri and d.object_uri = new.object_uri"
+        " and d.version_hash = new.version_hash and d.state = 'present'",
+        ([r.uri for r in rows], [r.object_uri for r in rows], [r.version_hash for r in rows], collection),
+    )
+    return {(str(uri), str(object_uri)) for uri, object_uri in found}
+
+
 def texts(connection: Connection, collection: int, content_hashes: Sequence[UUID]) -> dict[UUID, str]:
     """Parsed texts by content hash."""
     rows = connection.execute(

@@ -62,6 +62,8 @@ def worker(pool: Pool) -> Iterator[int]:
 def enqueue_pending(connection: Connection, collection: int, generation_id: int, run_id: int) -> int:
     """Queue every wanted document whose content the generation neither holds nor has staged.
 
+    A live generation's renamed documents need no work: publish gives them the rows that they had.
+
     :return: items now in the queue.
     """
     connection.execute(
@@ -70,15 +72,16 @@ def enqueue_pending(connection: Connection, collection: int, generation_id: int,
         (generation_id,),
     )
     connection.execute(
-        "insert into ragworks.work_item (generation_id, document_id, content_hash, characters, run_id)"
+        "with moved as materialized (select m.new_id from ragworks.generation l, ragworks.moves(%(c)s, l.id) m"
+        "  where l.id = %(g)s and l.state = 'live')"
+        " insert into ragworks.work_item (generation_id, document_id, content_hash, characters, run_id)"
         " select %(g)s, d.id, d.content_hash, length(t.text), %(run)s from ragworks.desired_document d"
         " join ragworks.document_text t on t.collection_id = d.collection_id and t.content_hash = d.content_hash"
         " where d.collection_id = %(c)s and d.wanted and not exists (select from ragworks.rejection r"
         "  where r.generation_id = %(g)s and r.document_id = d.id and r.content_hash = d.content_hash)"
         " and not exists (select from ragworks.generation_document g where g.generation_id = %(g)s"
         "  and g.document_id = d.id and g.content_hash = d.content_hash)"
-        " and not exists (select from ragworks.generation l join ragworks.moves(%(c)s, l.id) m on m.new_id = d.id"
-        "  where l.id = %(g)s and l.state = 'live')"  # publish moves those
+        " and not exists (select from moved where moved.new_id = d.id)"
         " on conflict (generation_id, document_id) do nothing",
         {"g": generation_id, "c": collection, "run": run_id},
     )

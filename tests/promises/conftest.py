@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.promises.fault_cases import Cases, Children, Databases
+from tests.promises.fault_cases import Cases
+from tests.promises.fault_servers import Children, Databases
 from tests.promises.fault_sources import make_sources
 
 if TYPE_CHECKING:

@@ -1,12 +1,9 @@
-"""What the fault tests stand on: a warm server of child processes, copies of databases, and what a right index looks like."""
+"""A collection that a fault is brought upon, and what a right index looks like afterwards."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
-import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +15,6 @@ import psycopg
 import yaml
 from pgvector.psycopg import register_vector
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
 from include.config import Settings
 from include.store import chunks, generations
@@ -28,8 +24,9 @@ from tests.support import assert_same_index
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.promises.fault_servers import Children, Databases
+
 KILLED = -9
-ROOT = Path(__file__).resolve().parents[2]
 _numbers = itertools.count()
 
 CLEAN = {
@@ -83,66 +80,6 @@ class State:
     def live(self) -> tuple[list[dict[str, Any]], list[tuple[Any, ...]]]:
         """What queries see, without the vectors, which are compared with a tolerance."""
         return [{k: v for k, v in row.items() if k != "embedding"} for row in self.rows], self.access
-
-
-class Children:
-    """The warm process of :mod:`tests.promises.faults`."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.promises.faults"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self._answer() == "ready"
-
-    def run(self, *jobs: Job) -> list[int]:
-        """Exit codes of jobs that run at the same time."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([job.as_json() for job in jobs]) + "\n")
-        self._process.stdin.flush()
-        ended = self._answer()
-        assert isinstance(ended, list)
-        return ended
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        return json.loads(self._process.stdout.readline() or '"the server of children ended"')
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
-
-@dataclass(frozen=True)
-class Databases:
-    """Makes, copies and drops databases of one server."""
-
-    admin: str
-
-    def url(self, name: str) -> str:
-        parts = conninfo_to_dict(self.admin) | {"dbname": name}
-        return f"postgresql://{parts['user']}:{parts['password']}@{parts['host']}:{parts['port']}/{name}"
-
-    def make(self, template: str = "template1", tablespace: str = "pg_default") -> str:
-        """A database, empty or a copy of another that nobody is connected to."""
-        name = f"fault_{next(_numbers)}"
-        self.execute("create database {} template {} tablespace {}", name, template, tablespace)
-        return name
-
-    def drop(self, name: str) -> None:
-        self.execute("drop database {} with (force)", name)
-
-    def wait_until_idle(self, name: str) -> None:
-        """Wait until the server noticed that its clients died."""
-        deadline = time.monotonic() + 30
-        with psycopg.connect(self.admin, autocommit=True) as connection:
-            while connection.execute("select count(*) from pg_stat_activity where datname = %s", (name,)).fetchone() != (0,):
-                assert time.monotonic() < deadline, f"{name} is still in use"
-                time.sleep(0.01)
-
-    def execute(self, statement: str, *names: str) -> None:
-        with psycopg.connect(self.admin, autocommit=True) as connection:
-            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
 @dataclass(frozen=True)

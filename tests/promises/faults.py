@@ -144,7 +144,7 @@ def perform(job: Job) -> int:
     if job.fault:
         _arm(job, job.fault)
     if job.do == "cli":
-        context.open_embedder = lambda *_: QuickEmbedder()  # type: ignore[assignment]
+        context.open_embedder = lambda *_: QuickEmbedder()  # type: ignore[attr-defined]
         os.environ |= {"RAGWORKS_DATABASE_URL": job.url, "RAGWORKS_HOME": job.home, "RAGWORKS_COLLECTIONS_DIR": job.collections}
         return cli.main(["index", job.name, "--json"])
     if job.do == "rollback":
@@ -165,14 +165,14 @@ def perform(job: Job) -> int:
 
 
 def _make_deadly(word: str) -> None:
-    original = files.parse
+    original = files.parse  # type: ignore[attr-defined]
 
     def parse(raw: bytes, *args: Any) -> Any:
         if word.encode() in raw:
             os.kill(os.getpid(), signal.SIGKILL)
         return original(raw, *args)
 
-    files.parse = parse
+    files.parse = parse  # type: ignore[attr-defined]
 
 
 def _arm(job: Job, fault: Fault) -> None:
@@ -294,7 +294,7 @@ def _warm() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _tokenizer()
     gx.batch_definition()
-    columns = {"duplicate_of": [None], "problem": [None], "visible_characters": [1], "size": [1], "uri": ["a"],
+    columns: dict[str, list[Any]] = {"duplicate_of": [None], "problem": [None], "visible_characters": [1], "size": [1], "uri": ["a"],
                "control_characters": [0], "missing_metadata": [None]}  # fmt: skip
     validate("documents", document_rules(Validation()), columns, ["a"])
 

@@ -15,7 +15,8 @@ import pytest
 
 from include.store import embedded
 from include.store.work_items import MAX_ATTEMPTS
-from tests.promises.fault_cases import KILLED, Cases, Databases
+from tests.promises.fault_cases import KILLED, Cases
+from tests.promises.fault_servers import Databases
 from tests.promises.fault_sources import make_sources
 from tests.promises.faults import Fault, fill
 from tests.support import query
@@ -23,7 +24,8 @@ from tests.support import query
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.promises.fault_cases import Case, Children
+    from tests.promises.fault_cases import Case
+    from tests.promises.fault_servers import Children
     from tests.promises.faults import Job
 
 TRANSIENT = (69, 75)
