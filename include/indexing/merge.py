@@ -53,6 +53,7 @@ def publish_changes(context: IndexContext, connection: Connection, run: Run, liv
     check(context, connection, run, live)
     unscrubbed = bool(live.metrics.get("unscrubbed"))
     if not unscrubbed and not changes.any_change(connection, live.collection_id, live.id):
+        chunks.drop_staged(connection, live)
         return False
     context.progress.step("publish", None)
     documents.move_renamed(connection, live.collection_id, live.id)

@@ -13,6 +13,7 @@ from include.indexing.embed import index_shard
 from include.indexing.plan import ACTIONS, plan_run
 from include.indexing.publish import finish_idle, publish_run, validate_run
 from include.store import chunks, collections, generations, quarantine, runs
+from include.store.errors import translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,15 +31,14 @@ def index_collection(
     :return: the report of the run, see :func:`report`.
     """
     key = key or f"cli-{uuid.uuid4()}"
-    plan = plan_run(context, key, mode=mode, allow_deletes=allow_deletes)
-    if mode != "plan":
-        with failing(context, key):
-            if plan.idle:
-                finish_idle(context, key)
-            else:
-                index_shard(context, key)
-                validate_run(context, key)
-                publish_run(context, key)
+    with failing(context, key):
+        plan = plan_run(context, key, mode=mode, allow_deletes=allow_deletes)
+        if plan.idle and mode != "plan":
+            finish_idle(context, key)
+        elif mode != "plan":
+            index_shard(context, key)
+            validate_run(context, key)
+            publish_run(context, key)
     with context.pool.connection() as connection:
         return report(connection, context.collection.name, key)
 
@@ -49,7 +49,8 @@ def failing(context: IndexContext, key: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:  # an interrupt too
-        reason = str(error) if isinstance(error, RagworksError) else type(error).__name__
+        known = translate(error) if isinstance(error, psycopg.Error) else error
+        reason = str(known) if isinstance(known, RagworksError) else type(error).__name__
         with suppress(psycopg.Error, BadData), context.pool.connection() as connection:
             collection = collections.collection_id(connection, context.collection.name)
             runs.finish_run(connection, runs.run_by_key(connection, collection, key).id, "failed", reason)

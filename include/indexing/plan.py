@@ -94,7 +94,8 @@ class _Planner:
         reads = self._list()
         target, note = self._target()
         self._checkpoint()
-        if reads:
+        quarantine.resolve_vanished(self._connection, self._collection)
+        if reads or quarantine.orphaned_duplicates(self._connection, self._collection):
             ObjectReader(self._context, self._connection, self._collection, self._run, self._checkpoint).read()
             reads = objects.count_by_kind(self._connection)  # with those that others made it read again
         if self._context.collection.near_duplicates.threshold is not None and not self._dry:
@@ -173,7 +174,9 @@ class _Planner:
         removed = changes.deletions(self._connection, self._collection, (live or target).id) if counts.get("deleted") else []
         stopped = self._stopped(removed, held, sizes.wanted, counting, sizes.awaiting_publication(target))
         listed = {action: counts.get(action, 0) for action in ACTIONS} | {"unchanged": sizes.wanted - touched}
-        idle = target.state == "live" and not (pending or touched or counts.get("deleted") or counting or stopped)
+        idle = target.state == "live" and not (
+            pending or touched or counts.get("deleted") or counting or stopped or runs.ended_badly(self._connection, self._run)
+        )
         return Plan(self._run.id, target.id, listed, pending, found, expected, reads, note, stopped, idle)
 
     def _held(self, generation: Generation) -> int:

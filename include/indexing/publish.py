@@ -108,7 +108,8 @@ def _publish_once(context: IndexContext, key: str) -> Outcome:
             collections.lock_collection(connection, target.collection_id)
             target = generations.generation(connection, target.id)
             changed = _publish(context, connection, run, target)
-            if changed:
+            if changed or runs.ended_badly(connection, run):
+                work_items.clear_out_of_service(connection, target.collection_id)
                 generations.drop_old(connection, target.collection_id, keep=context.collection.generations.keep)
                 documents.collect_garbage(connection, target.collection_id)
             quarantine.acknowledge(connection, target.collection_id)

@@ -82,6 +82,8 @@ class ObjectReader:
         self._checkpoint()
         try:
             self._read_objects({obj.uri: obj for obj in group})
+        except MemoryError:
+            raise  # as if the kernel had killed it: counted against what it read
         except Exception:
             with suppress(psycopg.Error):  # an error in order is not what MAX_ATTEMPTS is about
                 self._connection.rollback()
@@ -147,6 +149,10 @@ class ObjectReader:
         )  # fmt: skip
         accepted = [_row(d) for i, d in enumerate(batch) if i not in refused]
         documents.save_documents(self._connection, self._collection, accepted, sign=self._sign)
+        if self._displaced:  # noted with the documents that displace them: this process may end before it reads them
+            objects.add_again(self._connection, self._collection, sorted(self._displaced))
+            objects.forget_fingerprints(self._connection, self._collection, sorted(self._displaced))
+            self._displaced.clear()
         reports.save_report(
             self._connection, self._run, "documents",
             success=not refused, evaluated=len(batch), rejected=len(refused), result=verdict.result,
@@ -195,8 +201,7 @@ class ObjectReader:
     def _affected(self) -> int:
         """Have unchanged objects read again because of what this run read elsewhere; returns how many."""
         quarantine.resolve_vanished(self._connection, self._collection)
-        waiting = {*self._displaced, *quarantine.orphaned_duplicates(self._connection, self._collection)}
-        self._displaced.clear()
+        waiting = quarantine.orphaned_duplicates(self._connection, self._collection)
         return objects.add_again(self._connection, self._collection, sorted(waiting))
 
 

@@ -76,6 +76,8 @@ class _Worker:
     def drain(self) -> int:
         try:
             return self._drain()
+        except MemoryError:
+            raise  # as if the kernel had killed it: counted against what it worked on
         except Exception:
             with suppress(psycopg.Error), self._context.pool.connection() as connection:
                 work_items.release(connection, self._target.id, self._id)

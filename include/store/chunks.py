@@ -161,7 +161,24 @@ def remove_unwanted(connection: Connection, target: Generation) -> int:
         (target.id, unwanted),
     )
     connection.execute("update ragworks.document set state = 'deleted', updated_at = now() where id = any(%s)", (unwanted,))
+    connection.execute(_FORGET_OBJECTS, {"c": target.collection_id})
     return deleted
+
+
+def drop_staged(connection: Connection, live: Generation) -> None:
+    """Drop what a run staged that never ended and whose changes the source took back."""
+    gone = connection.execute(
+        "delete from ragworks.generation_document where generation_id = %s and staged", (live.id,)
+    ).rowcount
+    if gone:
+        connection.execute(sql.SQL("truncate {}").format(live.staged))
+
+
+# With the documents, in their transaction: an object that comes back must be read, since nothing of it is kept.
+_FORGET_OBJECTS = """
+delete from ragworks.source_object o where collection_id = %(c)s and state = 'vanished' and not exists
+(select from ragworks.document d where d.collection_id = %(c)s and d.object_uri = o.uri and d.state <> 'deleted')
+"""
 
 
 def remove_outdated(connection: Connection, live: Generation) -> int:

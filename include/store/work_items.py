@@ -172,3 +172,12 @@ def remaining(connection: Connection, generation_id: int) -> int:
     """Items not finished, whoever holds them."""
     row = connection.execute("select count(*) from ragworks.work_item where generation_id = %s", (generation_id,)).fetchone()
     return int(row[0]) if row else 0
+
+
+def clear_out_of_service(connection: Connection, collection: int) -> None:
+    """Drop what runs queued for a generation that was rolled back meanwhile."""
+    connection.execute(
+        "delete from ragworks.work_item w using ragworks.generation g where g.id = w.generation_id and g.collection_id = %s"
+        " and g.state not in ('building', 'live')",
+        (collection,),
+    )

@@ -81,7 +81,7 @@ _TABLE: list[tuple[str, str, str, int]] = [
     ("step", "before", f"{_STORE}.work_items:claim", 1),
     ("step", "after", f"{_STORE}.work_items:claim", 1),
     ("rows", "after", f"{_STORE}.documents:texts", 1),
-    ("step", "before", "include.indexing.cutter:chunk_document", 4),
+    ("step", "midway", "include.indexing.cutter:chunk_documents", 4),
     ("step", "after", f"{_STORE}.chunks:known_embeddings", 1),
     ("first", "after", f"{_STORE}.generations:save_canary", 1),
     ("step", "before", "tests.promises.faults:QuickEmbedder.portion", 3),

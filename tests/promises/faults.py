@@ -172,7 +172,7 @@ def _make_deadly(word: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return original(raw, *args)
 
-    files.parse = parse  # type: ignore[attr-defined]
+    files.parse = parse  # type: ignore[attr-defined, assignment]
 
 
 def _arm(job: Job, fault: Fault) -> None:
@@ -294,8 +294,8 @@ def _warm() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _tokenizer()
     gx.batch_definition()
-    columns: dict[str, list[Any]] = {"duplicate_of": [None], "problem": [None], "visible_characters": [1], "size": [1], "uri": ["a"],
-               "control_characters": [0], "missing_metadata": [None]}  # fmt: skip
+    names = ("uri", "duplicate_of", "problem", "missing_metadata", "visible_characters", "size", "control_characters")
+    columns: dict[str, list[Any]] = dict(zip(names, (["a"], [None], [None], [None], [1], [1], [0]), strict=True))
     validate("documents", document_rules(Validation()), columns, ["a"])
 
 
