@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from include.sources.source import SourceObject
     from include.store.objects import Known
 
-Kind = Literal["new", "changed", "parser", "retry", "rebuild", "returned", "vanished", "unchanged"]
-TO_READ: tuple[Kind, ...] = ("new", "changed", "parser", "retry", "rebuild")
+Kind = Literal["new", "changed", "recent", "parser", "retry", "rebuild", "returned", "vanished", "unchanged"]
+TO_READ: tuple[Kind, ...] = ("new", "changed", "recent", "parser", "retry", "rebuild")
 
 
 class Difference(NamedTuple):
@@ -63,8 +63,10 @@ def _kind(new: SourceObject, old: Known, reread: bool) -> Kind:
     if not old.fingerprint:
         return "retry"  # an earlier reading did not end, or a person asked for another
     if new.fingerprint != old.fingerprint:
-        same_version = new.fingerprint.split("|")[0] == old.fingerprint.split("|")[0]
-        return "parser" if same_version else "changed"
+        now, before = (fingerprint.partition(":racy-")[0] for fingerprint in (new.fingerprint, old.fingerprint))
+        if now == before:
+            return "recent"  # it was so new when it was read that it may have changed since without a new stamp
+        return "parser" if now.split("|")[0] == before.split("|")[0] else "changed"
     if old.due:
         return "retry"
     return "unchanged" if old.present else "returned"

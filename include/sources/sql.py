@@ -9,7 +9,7 @@ import re
 import uuid
 from functools import cached_property
 from hashlib import blake2b
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, func, select, text
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_RACY = ":racy-"  # then what never repeats: the row may still change without its version changing
 _PARSER = "sql:1"  # raise it when the same row may become another document
 _NO_ID = "(no usable id) "  # begins the uri of what stands for rows that have none; what is wrong follows
 _LISTED = 5000  # rows fetched at a time while listing, of two columns
@@ -204,18 +205,19 @@ def _uri(value: Any) -> str:
 
 def _version(value: Any, clock: Sequence[dt.datetime]) -> str:
     if value is None:
-        return f"unknown:racy-{uuid.uuid4().hex}"
-    return f"{stamp(value)}:racy-{uuid.uuid4().hex}" if racy(value, clock) else stamp(value)
+        return f"unknown{_RACY}{uuid.uuid4().hex}"
+    return f"{stamp(value)}{_RACY}{uuid.uuid4().hex}" if racy(value, clock) else stamp(value)
 
 
 def _joined(versions: Iterator[str]) -> str:
     """One version for the rows of one id, which are one row unless ids repeat; they come sorted."""
     first = next(versions)
-    digest, count = blake2b(first.encode(errors="replace"), digest_size=16), 1
-    for version in versions:
-        digest.update(b"\0" + version.encode(errors="replace"))
-        count += 1
-    return first if count == 1 else f"{count}-rows-{digest.hexdigest()}"
+    digest, count, recent = blake2b(digest_size=16), 0, False
+    for version in chain([first], versions):
+        plainly, mark, _ = version.partition(_RACY)
+        digest.update(plainly.encode(errors="replace") + b"\0")
+        count, recent = count + 1, recent or bool(mark)
+    return first if count == 1 else f"{count}-rows-{digest.hexdigest()}" + (f"{_RACY}{uuid.uuid4().hex}" if recent else "")
 
 
 def _absent(uri: str) -> Document:

@@ -32,6 +32,11 @@ def test_another_parser_is_told_from_another_content() -> None:
     assert _kinds(_listing(("a", "v1|markdown:2"), ("b", "v2|markdown:1")), known) == {"a": "parser", "b": "changed"}
 
 
+def test_what_was_too_new_when_it_was_read() -> None:
+    known = [Known("a", "v1|markdown:1:racy-77", True), Known("b", "v1:racy-77|sql:1", True)]
+    assert _kinds(_listing(("a", "v1|markdown:1"), ("b", "v1:racy-78|sql:1")), known) == {"a": "recent", "b": "recent"}
+
+
 def test_what_is_read_carries_its_new_fingerprint() -> None:
     assert list(differences(_listing(("a", "2")), [Known("a", "1", True)])) == [Difference("changed", "a", "2", 1)]
 
