@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from include.errors import Transient
 from include.quality.gates import check_deletions, check_rejections
-from include.store import changes, chunks, documents, generations, quarantine, runs, work_items
+from include.store import changes, chunk_merge, chunks, documents, generations, quarantine, runs, work_items
 
 if TYPE_CHECKING:
     from include.indexing.context import IndexContext
@@ -53,11 +53,11 @@ def publish_changes(context: IndexContext, connection: Connection, run: Run, liv
     check(context, connection, run, live)
     unscrubbed = bool(live.metrics.get("unscrubbed"))
     if not unscrubbed and not changes.any_change(connection, live.collection_id, live.id):
-        chunks.drop_staged(connection, live)
+        chunk_merge.drop_staged(connection, live)
         return False
     context.progress.step("publish", None)
     documents.move_renamed(connection, live.collection_id, live.id)
-    written, deleted = chunks.merge_staged(connection, live)
+    written, deleted = chunk_merge.merge_staged(connection, live)
     deleted += chunks.remove_unwanted(connection, live)
     chunks.refresh_metadata(connection, live.id)
     if unscrubbed:

@@ -122,7 +122,7 @@ _TABLE: list[tuple[str, str, str, int]] = [
     ("step", "after", 'sql:insert into "ragworks"."spans_', 1),
     ("step", "after", 'sql:insert into "ragworks"."chunks_', 1),
     ("step", "after", "sql:truncate", 1),
-    ("step", "after", f"{_STORE}.chunks:merge_staged", 1),
+    ("step", "after", f"{_STORE}.chunk_merge:merge_staged", 1),
     ("step", "after", f"{_STORE}.chunks:remove_unwanted", 1),
     ("rows", "after", f"{_STORE}.chunks:refresh_metadata", 1),
     ("resize", "after", "sql:update ragworks.generation set state = 'retired'", 1),

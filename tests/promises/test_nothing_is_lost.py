@@ -174,7 +174,7 @@ def _break(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
         "claim": (worker.work_items, "claim"),
         "store": (worker.chunks, "write_documents"),
         "complete": (worker.work_items, "complete"),
-        "merge": (merge.chunks, "merge_staged"),
+        "merge": (merge.chunk_merge, "merge_staged"),
         "publish": (publish.runs, "finish_run"),
     }[step]
     original = getattr(module, name)
