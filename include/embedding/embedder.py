@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from include.config import Embedding
 from include.errors import BadConfiguration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-    from include.config import Collection, Embedding, Settings
+    from include.config import Collection, Settings
 
 CANARY_TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
@@ -61,6 +62,11 @@ def open_embedder(embedding: Embedding, settings: Settings) -> Embedder:
     from include.embedding.local import LocalEmbedder
 
     return LocalEmbedder(embedding.model)
+
+
+def recorded_embedding(spec: Mapping[str, Any]) -> Embedding:
+    """The embedding settings in the stored spec of a generation."""
+    return Embedding.model_validate({key: value for key, value in spec["embedding"].items() if key != "fingerprint"})
 
 
 @lru_cache(maxsize=4)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from include.config import Chunking, Index, load_collection
-from include.embedding.embedder import check_window, open_embedder, open_recorded
+from include.embedding.embedder import check_window, open_embedder, open_recorded, recorded_embedding
 from include.errors import Terminal
 from include.indexing.chunking import CHUNKER_VERSION
 from include.indexing.cutter import Cutter
 from include.indexing.progress import Progress, Silent
-from include.indexing.spec import generation_spec, recorded_embedding, spec_hash
+from include.indexing.spec import generation_spec, spec_hash
 from include.privacy.source import scrubbed
 from include.sources import open_source
 from include.store.pool import open_pool

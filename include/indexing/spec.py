@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from include.config import Embedding
 from include.indexing.chunking import CHUNKER_VERSION
 from include.indexing.hashing import canonical_json, text_hash
 
@@ -30,11 +29,6 @@ def spec_hash(spec: dict[str, Any]) -> str:
     """Address of a spec: two names of the same weights are the same spec."""
     embedding = {key: value for key, value in spec["embedding"].items() if key not in _IN_FINGERPRINT}
     return text_hash(canonical_json({**spec, "embedding": embedding})).hex
-
-
-def recorded_embedding(spec: dict[str, Any]) -> Embedding:
-    """The embedding settings in a stored spec."""
-    return Embedding.model_validate({key: value for key, value in spec["embedding"].items() if key != "fingerprint"})
 
 
 def describe_difference(before: dict[str, Any], after: dict[str, Any]) -> str:

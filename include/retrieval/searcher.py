@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from include.config import Embedding, NearDuplicates, load_collection
-from include.embedding.embedder import open_embedder
+from include.config import NearDuplicates, load_collection
+from include.embedding.embedder import open_recorded, recorded_embedding
 from include.errors import BadConfiguration
 from include.retrieval.collapse import collapse
 from include.store import collections, generations, search, signatures
@@ -77,7 +77,7 @@ class Searcher:
         """The live generation, and the query's vector by its model."""
         with self._pool.connection() as connection:
             live = generations.require_live(connection, collections.collection_id(connection, self._name), self._name)
-        embedder = self._embedder or _embedder_of(live, self._settings)
+        embedder = self._embedder or open_recorded(live.embedder, recorded_embedding(live.spec), self._settings)
         return live, embedder.embed_query(query)
 
     def _nearest(
@@ -118,23 +118,3 @@ class Searcher:
             "mode": "dense",
             "embedder": {"model": live.spec["embedding"]["model"], "fingerprint": live.embedder},
         }
-
-
-def _embedder_of(live: Generation, settings: Settings) -> Embedder:
-    """The model that made a generation's vectors, whatever the collection file says by now."""
-    return _open(
-        live.embedder,
-        Embedding.model_validate({k: v for k, v in live.spec["embedding"].items() if k != "fingerprint"}),
-        settings,
-    )
-
-
-@lru_cache(maxsize=4)
-def _open(fingerprint: str, embedding: Embedding, settings: Settings) -> Embedder:
-    embedder = open_embedder(embedding, settings)
-    if embedder.fingerprint != fingerprint:
-        raise BadConfiguration(
-            f"the model {embedding.model!r} is not the one that the live index was made with",
-            "its files changed", "Restore them, or run the index again to build a new generation",
-        )  # fmt: skip
-    return embedder
