@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from include.indexing.hashing import text_hash
@@ -90,9 +90,7 @@ def _priced(context: IndexContext, connection: Connection, counted: Estimate) ->
     price = context.collection.embedding.price_per_million_tokens
     seconds = 0.0 if not counted.tokens else round(counted.tokens / rate, 1) if rate else None
     cost = None if price is None else round(counted.tokens * price / 1e6, 6)
-    return Estimate(
-        counted.documents, counted.texts, counted.reused, counted.tokens, seconds=seconds, cost=cost, exact=counted.exact
-    )
+    return replace(counted, seconds=seconds, cost=cost)
 
 
 def describe_estimate(expected: dict[str, Any]) -> str:

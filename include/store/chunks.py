@@ -15,6 +15,8 @@ from pgvector import HalfVector, Vector
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from include.store import objects
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from uuid import UUID
@@ -131,15 +133,8 @@ def remove_unwanted(connection: Connection, target: Generation) -> int:
         (target.id, unwanted),
     )
     connection.execute("update ragworks.document set state = 'deleted', updated_at = now() where id = any(%s)", (unwanted,))
-    connection.execute(_FORGET_OBJECTS, {"c": target.collection_id})
+    objects.drop_vanished(connection, target.collection_id)  # with the documents, in their transaction
     return deleted
-
-
-# With the documents, in their transaction: an object that comes back must be read, since nothing of it is kept.
-_FORGET_OBJECTS = """
-delete from ragworks.source_object o where collection_id = %(c)s and state = 'vanished' and not exists
-(select from ragworks.document d where d.collection_id = %(c)s and d.object_uri = o.uri and d.state <> 'deleted')
-"""
 
 
 def remove_outdated(connection: Connection, live: Generation) -> int:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
 
+from include.store import objects
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
@@ -141,11 +143,7 @@ def collect_garbage(connection: Connection, collection: int) -> None:
         " and not exists (select from ragworks.generation_document g where g.document_id = d.id)",
         (collection,),
     )
-    connection.execute(
-        "delete from ragworks.source_object o where collection_id = %(c)s and state = 'vanished' and not exists"
-        " (select from ragworks.document d where d.collection_id = %(c)s and d.object_uri = o.uri and d.state <> 'deleted')",
-        {"c": collection},
-    )
+    objects.drop_vanished(connection, collection)
     connection.execute(
         "delete from ragworks.document_text t where collection_id = %(c)s"
         " and not exists (select from ragworks.document d where d.collection_id = %(c)s and d.content_hash = t.content_hash)"

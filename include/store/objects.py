@@ -220,9 +220,10 @@ def forget_fingerprints(connection: Connection, collection: int, uris: Sequence[
     ).rowcount
 
 
-def count_present(connection: Connection, collection: int) -> int:
-    """Objects that the last listings showed."""
-    row = connection.execute(
-        "select count(*) from ragworks.source_object where collection_id = %s and state = 'present'", (collection,)
-    ).fetchone()
-    return int(row[0]) if row else 0
+def drop_vanished(connection: Connection, collection: int) -> None:
+    """Drop objects that left the listing and of which no document is kept: one that comes back must be read."""
+    connection.execute(
+        "delete from ragworks.source_object o where collection_id = %(c)s and state = 'vanished' and not exists"
+        " (select from ragworks.document d where d.collection_id = %(c)s and d.object_uri = o.uri and d.state <> 'deleted')",
+        {"c": collection},
+    )
