@@ -118,24 +118,22 @@ class ObjectReader:
 
     def _store(self, batch: list[Document]) -> None:
         held_elsewhere = self._held_elsewhere(batch)
-        known = self._accepted_before(batch, held_elsewhere)
-        self._validate([d for d in batch if d.problem or (d.uri, d.object_uri) not in known], held_elsewhere)
+        rows = [None if d.problem else _row(d) for d in batch]
+        own = [row for row in rows if row and held_elsewhere.get(row.uri, row.object_uri) == row.object_uri]
+        # What is stored just so was validated then. A rebuild asks for it anew.
+        known = set() if self._rebuild else documents.unchanged(self._connection, self._collection, own)
+        pending = [(d, r) for d, r in zip(batch, rows, strict=True) if r is None or (d.uri, d.object_uri) not in known]
+        self._validate(pending, held_elsewhere)
         runs.add_scrubbed(self._connection, self._run, sum((Counter(d.scrubbed) for d in batch), Counter()))
         for document in batch:
             if document.problem and (document.uri == document.object_uri or document.uri.startswith(f"{document.object_uri}#")):
                 self._incomplete.add(document.object_uri)
 
-    def _accepted_before(self, batch: Sequence[Document], held_elsewhere: dict[str, str]) -> set[tuple[str, str]]:
-        """(uri, object) of documents that are stored just so: they were validated then. A rebuild asks for it anew."""
-        if self._rebuild:
-            return set()
-        sound = [_row(d) for d in batch if not d.problem and held_elsewhere.get(d.uri, d.object_uri) == d.object_uri]
-        return documents.unchanged(self._connection, self._collection, sound)
-
-    def _validate(self, batch: list[Document], held_elsewhere: dict[str, str]) -> None:
+    def _validate(self, pending: Sequence[tuple[Document, DocumentRow | None]], held_elsewhere: dict[str, str]) -> None:
         """Store what passes and quarantine the rest."""
-        if not batch:
+        if not pending:
             return
+        batch = [document for document, _ in pending]
         columns, names = _columns(batch, held_elsewhere, self._context.collection.validation.required_metadata)
         rules = document_rules(self._context.collection.validation)
         verdict = validate("documents", rules, columns, names)
@@ -147,7 +145,7 @@ class ObjectReader:
                 for i, d in refused.items()
             ],
         )  # fmt: skip
-        accepted = [_row(d) for i, d in enumerate(batch) if i not in refused]
+        accepted = [row or _row(d) for i, (d, row) in enumerate(pending) if i not in refused]
         documents.save_documents(self._connection, self._collection, accepted, sign=self._sign)
         if self._displaced:  # noted with the documents that displace them: this process may end before it reads them
             objects.add_again(self._connection, self._collection, sorted(self._displaced))
