@@ -25,6 +25,9 @@ class Settings(BaseModel):
     :param artifacts: fsspec URL for models and reports.
     :param compute: where training commands run.
     :param embedding_api_key: bearer token of an OpenAI-compatible embeddings endpoint.
+    :param llm_base_url: OpenAI-compatible endpoint that writes answers; None: answers are extracted, and say so.
+    :param llm_model: its model.
+    :param llm_api_key: its bearer token.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -35,6 +38,9 @@ class Settings(BaseModel):
     artifacts: str = ""
     compute: Literal["local", "kubernetes"] = "local"
     embedding_api_key: str | None = Field(default=None, repr=False)
+    llm_base_url: str | None = None
+    llm_model: str | None = None
+    llm_api_key: str | None = Field(default=None, repr=False)
 
     @classmethod
     def from_environment(cls, database_url: str | None = None) -> Settings:
@@ -50,6 +56,9 @@ class Settings(BaseModel):
             artifacts=os.environ.get("RAGWORKS_ARTIFACTS") or (home / "artifacts").as_uri(),
             compute="kubernetes" if compute == "kubernetes" else "local",
             embedding_api_key=os.environ.get("RAGWORKS_EMBEDDING_API_KEY") or None,
+            llm_base_url=os.environ.get("RAGWORKS_LLM_BASE_URL") or None,
+            llm_model=os.environ.get("RAGWORKS_LLM_MODEL") or None,
+            llm_api_key=os.environ.get("RAGWORKS_LLM_API_KEY") or None,
         )
 
 
@@ -196,6 +205,107 @@ class Index(_Section):
         return self
 
 
+LANGUAGES = (
+    "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "esperanto", "estonian", "finnish", "french",
+    "german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali", "norwegian",
+    "portuguese", "romanian", "russian", "serbian", "spanish", "swedish", "tamil", "turkish", "yiddish",
+)  # fmt: skip
+
+
+class Lexical(_Section):
+    """How words are found and weighted: BM25 (Robertson and Zaragoza 2009), without which exact names are missed.
+
+    :param language: whose word endings are cut off (Snowball); null: words count as they are written.
+    :param k1: how soon more of the same word adds nothing.
+    :param b: how much longer chunks are held back, 0 to 1.
+    :param average_terms: words in a chunk of average length; null: 0.35 of max_tokens. Fixed, and not measured, so that the
+        weights of a chunk depend on it alone and an edit elsewhere changes none.
+    """
+
+    language: str | None = "english"
+    k1: float = Field(default=0.9, ge=0, le=10)
+    b: float = Field(default=0.4, ge=0, le=1)
+    average_terms: int | None = Field(default=None, ge=1)
+
+    @field_validator("language")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and value not in LANGUAGES:
+            raise ValueError(f"{value!r} has no stemmer; write null or one of {', '.join(LANGUAGES)}")
+        return value
+
+
+Mode = Literal["hybrid", "dense", "lexical"]
+
+
+class Retrieval(_Section):
+    """How queries are answered; changes take effect at once, without indexing.
+
+    :param mode: hybrid: meaning and words together; dense: meaning alone; lexical: words alone.
+    :param dense_weight: share of the dense score in the hybrid one; `ragworks fit` finds it from golden queries.
+    :param candidates: chunks that each of the two finds before their scores are joined.
+    :param reranker: second stage: `champion` (the one in the registry, if there is one), a folder or a hub name; null: none.
+    :param rerank_weight: share of the reranker's score in the final one, the rest is the first stage's.
+    :param rerank_candidates: most chunks that it reads; fewer where more would not fit the latency budget.
+    :param latency_budget_ms: what 95 of 100 searches should stay within, in milliseconds.
+    :param neighbours: chunks before and after each one found that are shown with it.
+    """
+
+    mode: Mode = "hybrid"
+    dense_weight: float = Field(default=0.5, ge=0, le=1)
+    candidates: int = Field(default=100, ge=10, le=1000)
+    reranker: str | None = None
+    rerank_weight: float = Field(default=0.5, ge=0, le=1)
+    rerank_candidates: int = Field(default=50, ge=1, le=1000)
+    latency_budget_ms: int = Field(default=500, ge=10, le=60_000)
+    neighbours: int = Field(default=0, ge=0, le=5)
+
+
+class Answers(_Section):
+    """How questions are answered in words.
+
+    :param prompt: a file of include/prompts without its ending.
+    :param passages: chunks that the answer may rest on.
+    :param max_tokens: longest answer of the LLM.
+    :param temperature: of the LLM; 0 repeats itself best.
+    :param abstain_below: confidence, 0 to 1, below which it says that the documents do not hold the answer.
+    """
+
+    prompt: str = Field(default="grounded", pattern=r"^[a-z][a-z0-9_-]*$")
+    passages: int = Field(default=5, ge=1, le=50)
+    max_tokens: int = Field(default=600, ge=1, le=32_000)
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    abstain_below: float = Field(default=0.5, ge=0, le=1)
+
+
+class Guardrails(_Section):
+    """What goes in and out of answers.
+
+    :param injection: passages that give instructions to a model: `flag` them in the answer, `drop` them, or `ignore`.
+    :param scrub_queries: kinds of personal data taken out of questions before they are logged or sent to an LLM.
+    :param scrub_answers: kinds taken out of answers and of the passages shown with them.
+    :param min_groundedness: share of an answer's sentences that their citations must bear out; fewer is flagged.
+    :param max_query_characters: longer questions are refused.
+    """
+
+    injection: Literal["flag", "drop", "ignore"] = "flag"
+    scrub_queries: tuple[str, ...] = Field(default=(), strict=False)
+    scrub_answers: tuple[str, ...] = Field(default=(), strict=False)
+    min_groundedness: float = Field(default=0.5, ge=0, le=1)
+    max_query_characters: int = Field(default=4000, ge=1, le=1_000_000)
+
+
+class QueryLog(_Section):
+    """What is kept of queries and answers.
+
+    :param keep_texts_days: after so many days texts and vectors go, counts and passports stay; 0: never stored.
+    :param keep_days: after so many days the row goes.
+    """
+
+    keep_texts_days: int = Field(default=30, ge=0, le=36_500)
+    keep_days: int = Field(default=365, ge=1, le=36_500)
+
+
 class Validation(_Section):
     """Limits beyond which rows are quarantined or a run stops.
 
@@ -267,6 +377,11 @@ class Collection(_Section):
     chunking: Chunking = Chunking()
     embedding: Embedding = Embedding()
     index: Index = Index()
+    lexical: Lexical = Lexical()
+    retrieval: Retrieval = Retrieval()
+    answers: Answers = Answers()
+    guardrails: Guardrails = Guardrails()
+    query_log: QueryLog = QueryLog()
     validation: Validation = Validation()
     generations: Generations = Generations()
     near_duplicates: NearDuplicates = NearDuplicates()
@@ -341,6 +456,7 @@ def _declared_name(path: Path) -> str | None:
 
 _SECTIONS: dict[str, type[BaseModel]] = {
     "": Collection, "chunking": Chunking, "embedding": Embedding, "index": Index, "validation": Validation,
+    "lexical": Lexical, "retrieval": Retrieval, "answers": Answers, "guardrails": Guardrails, "query_log": QueryLog,
     "generations": Generations, "near_duplicates": NearDuplicates, "privacy": Privacy,
     "files": FilesSource, "jsonl": JsonlSource, "sql": SqlSource, "AssetSchedule": AssetSchedule,
 }  # fmt: skip

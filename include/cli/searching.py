@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from dataclasses import asdict
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from include.errors import BadConfiguration
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from include.cli.output import Output
@@ -24,12 +24,36 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="collection")
     parser.add_argument("query", help="a question or some words")
     parser.add_argument("--top-k", type=positive, default=10, metavar="N", help="how many chunks (default 10)")
-    parser.add_argument("--mode", choices=("dense",), default="dense", help="how to search (hybrid and lexical come later)")
+    add_how(parser)
     parser.add_argument(
         "--filter", metavar="JSON", help='metadata that must match, e.g. \'{"type": "pdf"}\'; a list means any of'
     )
+    add_principals(parser)
     parser.add_argument("--all", action="store_true", dest="copies", help="show copies too, not only the best of each passage")
     parser.set_defaults(run=run)
+
+
+def add_how(parser: argparse.ArgumentParser) -> None:
+    """The options that say how to search, which several commands share."""
+    parser.add_argument(
+        "--mode",
+        choices=("hybrid", "dense", "lexical"),
+        help="by meaning and words, by meaning, by words (default: retrieval.mode)",
+    )
+    parser.add_argument(
+        "--rerank",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="with or without the second stage (default: as set)",
+    )
+
+
+def add_principals(parser: argparse.ArgumentParser) -> None:
+    """For whom to search."""
+    parser.add_argument(
+        "--principal", action="append", default=[], dest="principals", metavar="P",
+        help="for whom: also shows documents whose ACL names P; may be repeated",
+    )  # fmt: skip
 
 
 def positive(text: str) -> int:
@@ -42,24 +66,28 @@ def positive(text: str) -> int:
 
 def run(args: argparse.Namespace, settings: Settings, output: Output) -> None:
     """Run the command."""
+    from include.retrieval.query import Query
     from include.retrieval.searcher import Searcher
     from include.store.pool import open_pool
 
-    filters = parse_filter(args.filter)
+    filters = parse_filter(args.filter) or {}
+    query = Query(args.query, args.top_k, args.mode, filters, args.principals, args.rerank, args.copies)
     with open_pool(settings) as pool:
         started = time.monotonic()
-        searcher = Searcher(settings, pool, args.name)
-        hits, passport = searcher.search(args.query, top_k=args.top_k, filters=filters, copies=args.copies)
+        found = Searcher(settings, pool, args.name).find(query)
         seconds = round(time.monotonic() - started, 3)
-    output.result({"results": [as_result(hit) for hit in hits], "passport": passport, "seconds": seconds})
-    show_hits(output, hits)
-    if not hits:
+    output.result({"results": [as_result(hit) for hit in found.hits], "passport": found.passport, "seconds": seconds})
+    show_hits(output, found.hits)
+    if "note" in found.passport:
+        output.line(f"searched {found.passport['note']}")
+    if not found.hits:
         output.line("nothing found" + (f" with filter {args.filter}" if args.filter else ""))
 
 
 def as_result(hit: Hit) -> dict[str, Any]:
     """A hit as JSON has it; ``duplicates`` only when there are some."""
     result = asdict(hit)
+    del result["content_hash"]
     if not hit.duplicates:
         del result["duplicates"]
     return result

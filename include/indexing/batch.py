@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from include.indexing.chunking import Chunk
+    from include.lexical.bm25 import BM25
     from include.quality.validate import Failure
     from include.store.work_items import WorkItem
 
@@ -73,10 +74,14 @@ def validate_chunks(prepared: Sequence[Prepared], vectors: Vectors, *, max_token
     return ChunkVerdict(failures, verdict.result, len(pieces))
 
 
-def chunk_rows(prepared: Sequence[Prepared], vectors: Vectors) -> list[ChunkRow]:
-    """The rows of these documents, in order."""
+def chunk_rows(prepared: Sequence[Prepared], vectors: Vectors, bm25: BM25 | None) -> list[ChunkRow]:
+    """The rows of these documents, in order.
+
+    :param bm25: of the generation they are for; None: it has no lexical index.
+    """
+    weigh = bm25.chunk if bm25 is not None else lambda _: None
     return [
-        ChunkRow(p.item.document_id, c.ordinal, c.start, c.end, c.tokens, h, c.metadata, vectors[h])
+        ChunkRow(p.item.document_id, c.ordinal, c.start, c.end, c.tokens, h, c.metadata, vectors[h], weigh(c.text))
         for p in prepared
         for c, h in zip(p.chunks, p.hashes, strict=True)
     ]

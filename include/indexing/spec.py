@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.indexing.chunking import CHUNKER_VERSION
 from include.indexing.hashing import canonical_json, text_hash
+from include.lexical.bm25 import lexical_spec
 
 if TYPE_CHECKING:
     from include.config import Collection
@@ -22,6 +23,7 @@ def generation_spec(collection: Collection, embedder: Embedder) -> dict[str, Any
         "chunking": {**collection.chunking.model_dump(), "version": CHUNKER_VERSION},
         "embedding": {**collection.embedding.model_dump(exclude=_NOT_IN_VECTORS), "fingerprint": embedder.fingerprint},
         "index": collection.index.model_dump(),
+        "lexical": lexical_spec(collection.lexical, collection.chunking),
     }
 
 

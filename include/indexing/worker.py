@@ -20,6 +20,7 @@ from include.indexing.batch import Prepared, chunk_rows, refusals, validate_chun
 from include.indexing.estimate import host
 from include.indexing.hashing import text_hash
 from include.indexing.reuse import canary_drift, reusable
+from include.lexical import bm25
 from include.quality.gates import check_rejections
 from include.store import changes, chunks, documents, generations, quarantine, rates, reports, runs, work_items
 from include.store.quarantine import Refusal
@@ -215,8 +216,8 @@ class _Worker:
         """Write the good documents and quarantine the refused, in the caller's transaction; returns how many are good."""
         good = [p for p in prepared if p.item.document_id not in verdict.failures]
         refused = [p for p in prepared if p.item.document_id in verdict.failures]
-        rows = chunk_rows(good, vectors)
-        chunks.write_documents(connection, self._target, [p.item.document_id for p in good], rows)
+        rows = chunk_rows(good, vectors, bm25.recorded(self._target.spec))
+        chunks.write_documents(connection, self._target, [p.item.document_id for p in good], rows, run_id=self._run.id)
         quarantine.resolve_documents(connection, self._target.id, [p.item.uri for p in good])
         if refused:
             documents.reject_content(connection, self._target.id, {p.item.document_id: p.item.content_hash for p in refused})

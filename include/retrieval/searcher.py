@@ -2,119 +2,173 @@
 
 from __future__ import annotations
 
-import logging
-from functools import cached_property, partial
+import time
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from include.config import NearDuplicates, load_collection
+from include.config import NearDuplicates, Retrieval
 from include.embedding.embedder import open_recorded, recorded_embedding
 from include.errors import BadConfiguration
-from include.retrieval.collapse import collapse
-from include.store import collections, generations, search, signatures
+from include.retrieval.candidates import prepare
+from include.retrieval.current import CurrentCollection
+from include.retrieval.first_stage import passages, snapshot
+from include.retrieval.query import ALL_PRINCIPALS, Found, Query
+from include.retrieval.rerank import open_reranker
+from include.retrieval.stage import second_stage
+from include.store import generations
+from include.store.scope import open_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from include.config import Settings
+    from include.config import Mode, Settings
     from include.embedding.embedder import Embedder
+    from include.retrieval.candidates import Asked
+    from include.retrieval.rerank import Reranker
     from include.store.generations import Generation
     from include.store.pool import Pool
     from include.store.search import Hit
 
-logger = logging.getLogger(__name__)
-
 CHUNKS_A_DOCUMENT = 3  # first guess of how many chunks show one document
-SPARE_HITS = 10  # fetched beyond what is asked for, so that folded copies rarely need another look
+MERGED = 2  # guess of how many hits become one passage with their neighbours
 
 
 class Searcher:
-    """Dense search over one collection; keeps no state about which generation is live.
+    """Searches one collection, in any number of threads; keeps no state about which generation is live.
 
-    From which similarity on copies are folded is read from the collection file once.
+    :param embedder: instead of the one that made the generation's vectors.
+    :param reranker: instead of the one in the collection's settings.
+    :param wrap: put around the generation's embedder, for instance to batch what several threads ask.
     """
 
-    def __init__(self, settings: Settings, pool: Pool, name: str, *, embedder: Embedder | None = None) -> None:
-        self._settings, self._pool, self._name, self._embedder = settings, pool, name, embedder
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        name: str,
+        *,
+        embedder: Embedder | None = None,
+        reranker: Reranker | None = None,
+        wrap: Callable[[Embedder], Embedder] = lambda embedder: embedder,
+    ) -> None:
+        self._settings, self._pool, self._name = settings, pool, name
+        self._embedder, self._reranker, self._wrap = embedder, reranker, wrap
+        self._current = CurrentCollection(settings, name)
+
+    def find(self, query: Query) -> Found:
+        """The passages that answer a query, best first.
+
+        :raises BadData: the collection has no live index, or not the one that the mode needs.
+        :raises BadConfiguration: a filter that is not understood, a model that is not there.
+        """
+        return self._on_live(partial(self._find, query))
 
     def search(
-        self, query: str, *, top_k: int = 10, filters: Mapping[str, Any] | None = None, copies: bool = False
+        self,
+        text: str,
+        *,
+        top_k: int = 10,
+        mode: Mode | None = None,
+        filters: Mapping[str, Any] | None = None,
+        principals: Sequence[str] = (),
+        rerank: bool | None = None,
+        copies: bool = False,
     ) -> tuple[list[Hit], dict[str, Any]]:
-        """The chunks nearest to a query, best first, and the passport that says what answered.
+        """:meth:`find`, the hits and the passport alone."""
+        found = self.find(Query(text, top_k, mode, filters or {}, principals, rerank, copies))
+        return found.hits, found.passport
 
-        :param copies: show every chunk, also those that say the same as a better one.
-        :raises BadData: the collection has no live index.
-        """
-        find = self._nearest if copies or self._threshold is None else self._distinct
-        live, vector = self._embed(query)
-        try:
-            return find(live, vector, top_k, filters), self._passport(live)
-        except psycopg.errors.UndefinedTable:  # the generation was swapped and dropped in between: take the new one
-            live, vector = self._embed(query)
-            return find(live, vector, top_k, filters), self._passport(live)
-
-    def documents(self, query: str, *, top_k: int) -> list[tuple[str, float]]:
+    def documents(
+        self, text: str, *, top_k: int, mode: Mode | None = None, rerank: bool | None = None
+    ) -> list[tuple[str, float]]:
         """Documents ranked by their best chunk: (uri, score), ``top_k`` of them if the index holds so many.
 
-        Copies are not folded here: a judged document is a document, whatever else says the same.
+        Copies are not folded here, and ACLs not asked: a judged document is a document.
         """
-        live, vector = self._embed(query)
-        wanted = CHUNKS_A_DOCUMENT * top_k
+        query = Query(text, CHUNKS_A_DOCUMENT * top_k, mode, {}, ALL_PRINCIPALS, rerank, copies=True)
         while True:
-            hits = self._nearest(live, vector, wanted, None)
+            hits = self.find(query).hits
             best: dict[str, float] = {}
             for hit in hits:
                 best.setdefault(hit.document, hit.score)
-            if len(best) >= top_k or len(hits) < wanted:
+            if len(best) >= top_k or len(hits) < query.top_k:
                 return list(best.items())[:top_k]
-            wanted *= 2
+            query = replace(query, top_k=2 * query.top_k)
 
-    def _embed(self, query: str) -> tuple[Generation, NDArray[np.float32]]:
-        """The live generation, and the query's vector by its model."""
-        with self._pool.connection() as connection:
-            live = generations.require_live(connection, collections.collection_id(connection, self._name), self._name)
-        embedder = self._embedder or open_recorded(live.embedder, recorded_embedding(live.spec), self._settings)
-        return live, embedder.embed_query(query)
-
-    def _nearest(
-        self, live: Generation, vector: NDArray[np.float32], top_k: int, filters: Mapping[str, Any] | None
-    ) -> list[Hit]:
-        with self._pool.connection() as connection, connection.transaction():
-            connection.execute("set transaction isolation level repeatable read")
-            return search.dense(connection, live, vector, top_k=top_k, filters=filters)
-
-    def _distinct(
-        self, live: Generation, vector: NDArray[np.float32], top_k: int, filters: Mapping[str, Any] | None
-    ) -> list[Hit]:
-        """As many different passages as are asked for, if the index holds so many; all from one snapshot."""
-        threshold, wanted = self._threshold or 1.0, top_k + SPARE_HITS
-        with self._pool.connection() as connection, connection.transaction():
-            connection.execute("set transaction isolation level repeatable read")
-            while True:
-                hits = search.dense(connection, live, vector, top_k=wanted, filters=filters)
-                uris = list({hit.document for hit in hits})
-                shown = collapse(hits, partial(signatures.of_documents, connection, live, uris), threshold, top_k=top_k)
-                if len(shown) >= top_k or len(hits) < wanted:
-                    return shown
-                wanted *= 2
-
-    @cached_property
-    def _threshold(self) -> float | None:
-        """What the collection file says; what it says by default when the file is gone."""
+    def _on_live(self, find: Callable[[Generation], Found]) -> Found:
+        """With the live generation; with the next one if it was swapped and dropped in between."""
         try:
-            return load_collection(self._settings, self._name).near_duplicates.threshold
-        except BadConfiguration as error:
-            logger.warning("copies are folded as by default: %s", error)
-            return NearDuplicates().threshold
+            return find(self._live())
+        except psycopg.errors.UndefinedTable:
+            return find(self._live())
 
-    def _passport(self, live: Generation) -> dict[str, Any]:
-        return {
+    def _live(self) -> Generation:
+        with self._pool.connection() as connection:
+            return generations.live_of(connection, self._name)
+
+    def _find(self, query: Query, live: Generation) -> Found:
+        started = time.monotonic()
+        collection = self._current.get()
+        retrieval = collection.retrieval if collection else Retrieval()
+        near_duplicates = collection.near_duplicates if collection else NearDuplicates()
+        asked = prepare(
+            query.text, live,
+            mode=query.mode or retrieval.mode, dense_weight=retrieval.dense_weight, embed=partial(self._embed, live),
+        )  # fmt: skip
+        embedded = time.monotonic()
+        reranker = self._second(query, retrieval)
+        wanted = query.top_k * (MERGED if retrieval.neighbours else 1)
+        with self._pool.connection() as connection, snapshot(connection):
+            hits = passages(
+                connection, live, asked, open_scope(connection, live, query.filters, query.principals),
+                wanted=max(wanted, retrieval.rerank_candidates) if reranker else wanted,
+                depth=retrieval.candidates,
+                fold=None if query.copies else near_duplicates.threshold,
+            )  # fmt: skip
+        seconds = {"embed": embedded - started, "search": time.monotonic() - embedded}
+        passport = self._passport(live, query, asked)
+        hits, second, seconds["rerank"] = second_stage(
+            query.text, hits, retrieval, reranker, self._pool, sum(seconds.values()), query.top_k,
+            held=live, demanded=query.rerank is True,
+        )  # fmt: skip
+        return Found(hits, passport | second, seconds, asked.vector)
+
+    def _embed(self, live: Generation, text: str) -> NDArray[np.float32]:
+        model = self._embedder or open_recorded(live.embedder, recorded_embedding(live.spec), self._settings)
+        return self._wrap(model).embed_query(text)
+
+    def _second(self, query: Query, retrieval: Retrieval) -> Reranker | None:
+        """The reranker of this query.
+
+        :raises BadConfiguration: it was demanded and there is none.
+        """
+        if query.rerank is False:
+            return None
+        reranker = self._reranker or (open_reranker(retrieval.reranker, self._settings) if retrieval.reranker else None)
+        if reranker is None and query.rerank:
+            raise BadConfiguration(
+                f"{self._name} has no reranker", "none is set, or no champion has been promoted",
+                "Set retrieval.reranker to a model, or search without reranking",
+            )  # fmt: skip
+        return reranker
+
+    def _passport(self, live: Generation, query: Query, asked: Asked) -> dict[str, Any]:
+        embedder = {"model": live.spec["embedding"]["model"], "fingerprint": live.embedder}
+        passport = {
             "collection": self._name,
             "generation": live.id,
-            "mode": "dense",
-            "embedder": {"model": live.spec["embedding"]["model"], "fingerprint": live.embedder},
+            "mode": asked.mode,
+            "embedder": embedder if asked.vector is not None else None,
+            "lexical": live.spec["lexical"] if asked.terms is not None else None,
         }
+        if asked.mode == "hybrid":
+            passport["dense_weight"] = asked.dense_weight
+        if asked.bm25 is None and query.mode != "dense":
+            passport["note"] = "by meaning alone: this generation was built before words were indexed"
+        return passport

@@ -95,7 +95,7 @@ from pair join {staged} s on s.ctid = pair.new where pair.old is null
 """
 
 _INSERT_NEW = """
-insert into {live} (document_id, seq, tokens, text_hash, embedding)
-select s.document_id, pair.seq, s.tokens, s.text_hash, s.embedding
+insert into {live} (document_id, seq, tokens, text_hash, embedding, lexical)
+select s.document_id, pair.seq, s.tokens, s.text_hash, s.embedding, s.lexical
 from pair join {staged} s on s.ctid = pair.new where pair.old is null
 """

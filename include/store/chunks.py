@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pgvector import HalfVector, Vector
+from pgvector import HalfVector, SparseVector, Vector
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from include.lexical.terms import MAX_TERM
 from include.store import objects
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChunkRow:
-    """One chunk of one document; ``embedding`` is float32 of shape (dimension,)."""
+    """One chunk of one document; ``embedding`` is float32 of shape (dimension,), ``lexical`` term → weight."""
 
     document_id: int
     ordinal: int
@@ -40,9 +41,12 @@ class ChunkRow:
     text_hash: UUID
     metadata: Mapping[str, Any] | None
     embedding: NDArray[np.float32]
+    lexical: Mapping[int, float] | None = None
 
 
-def write_documents(connection: Connection, target: Generation, documents: Sequence[int], rows: Sequence[ChunkRow]) -> None:
+def write_documents(
+    connection: Connection, target: Generation, documents: Sequence[int], rows: Sequence[ChunkRow], *, run_id: int | None = None
+) -> None:
     """Write all chunks of some documents where publish will find them, with the state that says so.
 
     The state is taken from the document rows as they are: the caller checks in the same transaction that they did not
@@ -62,12 +66,13 @@ def write_documents(connection: Connection, target: Generation, documents: Seque
         counts[row.document_id] += 1
     connection.execute(
         "insert into ragworks.generation_document"
-        " (generation_id, document_id, staged, content_hash, version_hash, metadata, acl, chunks)"
-        " select %s, d.id, %s, d.content_hash, d.version_hash, d.metadata, d.acl, n.chunks"
+        " (generation_id, document_id, staged, content_hash, version_hash, metadata, acl, chunks, run_id)"
+        " select %s, d.id, %s, d.content_hash, d.version_hash, d.metadata, d.acl, n.chunks, %s"
         " from unnest(%s::bigint[], %s::int[]) as n (id, chunks) join ragworks.document d on d.id = n.id"
         " on conflict (generation_id, document_id, staged) do update set content_hash = excluded.content_hash,"
-        " version_hash = excluded.version_hash, metadata = excluded.metadata, acl = excluded.acl, chunks = excluded.chunks",
-        (target.id, target.state == "live", list(documents), [counts[d] for d in documents]),
+        " version_hash = excluded.version_hash, metadata = excluded.metadata, acl = excluded.acl, chunks = excluded.chunks,"
+        " run_id = excluded.run_id",
+        (target.id, target.state == "live", run_id, list(documents), [counts[d] for d in documents]),
     )
 
 
@@ -212,13 +217,13 @@ def _delete_chunks(connection: Connection, target: Generation, documents: Sequen
 
 def _copy_chunks(connection: Connection, target: Generation, rows: Sequence[ChunkRow]) -> None:
     wrap = HalfVector if target.storage == "halfvec" else Vector
-    statement = sql.SQL("copy {} (document_id, seq, tokens, text_hash, embedding) from stdin with (format binary)").format(
-        target.chunks
-    )
+    statement = sql.SQL(
+        "copy {} (document_id, seq, tokens, text_hash, embedding, lexical) from stdin with (format binary)"
+    ).format(target.chunks)
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types(["int8", "int4", "int4", "uuid", target.storage])
+        copy.set_types(["int8", "int4", "int4", "uuid", target.storage, "sparsevec"])
         for r in rows:
-            copy.write_row((r.document_id, r.ordinal, r.tokens, r.text_hash, wrap(r.embedding)))
+            copy.write_row((r.document_id, r.ordinal, r.tokens, r.text_hash, wrap(r.embedding), _lexical(r)))
     statement = sql.SQL(
         "copy {} (document_id, seq, ordinal, start_char, end_char, metadata) from stdin with (format binary)"
     ).format(target.spans)
@@ -231,13 +236,21 @@ def _copy_chunks(connection: Connection, target: Generation, rows: Sequence[Chun
 def _copy_staged(connection: Connection, target: Generation, rows: Sequence[ChunkRow]) -> None:
     wrap = HalfVector if target.storage == "halfvec" else Vector
     statement = sql.SQL(
-        "copy {} (document_id, ordinal, start_char, end_char, tokens, text_hash, metadata, embedding)"
+        "copy {} (document_id, ordinal, start_char, end_char, tokens, text_hash, metadata, embedding, lexical)"
         " from stdin with (format binary)"
     ).format(target.staged)
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types(["int8", "int4", "int4", "int4", "int4", "uuid", "jsonb", target.storage])
+        copy.set_types(["int8", "int4", "int4", "int4", "int4", "uuid", "jsonb", target.storage, "sparsevec"])
         for r in rows:
-            copy.write_row((r.document_id, r.ordinal, r.start, r.end, r.tokens, r.text_hash, _metadata(r), wrap(r.embedding)))
+            place = (r.document_id, r.ordinal, r.start, r.end, r.tokens, r.text_hash, _metadata(r))
+            copy.write_row((*place, wrap(r.embedding), _lexical(r)))
+
+
+def _lexical(row: ChunkRow) -> SparseVector | None:
+    """As pgvector takes it, which numbers terms from 0."""
+    if row.lexical is None:
+        return None
+    return SparseVector({term - 1: weight for term, weight in row.lexical.items()}, MAX_TERM)
 
 
 def _metadata(row: ChunkRow) -> Jsonb | None:

@@ -11,6 +11,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from include.errors import BadConfiguration, BadData, Transient
+from include.store import lexical
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,15 +27,16 @@ MAX_DIMENSION = {"halfvec": 4000, "vector": 2000}  # of an HNSW index, https://g
 # A chunk's vector is written once; its place in the document, which an edit above it moves, has a narrow row of its own.
 _TABLES = (
     "create table {chunks} (document_id bigint not null, seq int not null, tokens int not null, text_hash uuid not null,"
-    " embedding {vector} not null)",
+    " embedding {vector} not null, lexical sparsevec)",
     "create unique index on {chunks} (document_id, seq)",
     "create index on {chunks} (text_hash)",
     "create table {spans} (document_id bigint not null, seq int not null, ordinal int not null, start_char int not null,"
     " end_char int not null, metadata jsonb, primary key (document_id, seq)) with (fillfactor = 90)",
     "create table {staged} (document_id bigint not null, ordinal int not null, start_char int not null, end_char int not null,"
-    " tokens int not null, text_hash uuid not null, metadata jsonb, embedding {vector} not null)",
+    " tokens int not null, text_hash uuid not null, metadata jsonb, embedding {vector} not null, lexical sparsevec)",
     "create index on {staged} (document_id)",
     "create index on {staged} (text_hash)",
+    "create table {terms} (term int primary key, chunks int not null)",
 )
 _COLUMNS = sql.SQL(
     "id, collection_id, spec, spec_hash, embedder, dimension, storage, state, canary, metrics, gate, created_at, live_at,"
@@ -80,6 +82,11 @@ class Generation:
         """The table where the changes of a live generation wait for publish."""
         return sql.Identifier("ragworks", f"staged_{self.id}")
 
+    @property
+    def terms(self) -> Identifier:
+        """How many of :attr:`chunks` have each word."""
+        return sql.Identifier("ragworks", f"terms_{self.id}")
+
 
 def generations(connection: Connection, collection: int) -> list[Generation]:
     """All generations of a collection, oldest first."""
@@ -115,8 +122,29 @@ def require_live(connection: Connection, collection: int, name: str) -> Generati
     """
     live = live_generation(connection, collection)
     if live is None:
-        raise BadData(f"collection {name!r} has no live index", "no run has been published", f"Run: ragworks index {name}")
+        raise no_live_index(name)
     return live
+
+
+def live_of(connection: Connection, name: str) -> Generation:
+    """The generation that answers the queries of a collection, by its name: one look for each query.
+
+    :raises BadData: there is no such collection, or no run of it has been published.
+    """
+    with connection.cursor(row_factory=class_row(Generation)) as cursor:
+        query = sql.SQL(
+            "select {} from ragworks.generation where state = 'live'"
+            " and collection_id = (select id from ragworks.collection where name = %s)"
+        ).format(_COLUMNS)
+        live = cursor.execute(query, (name,)).fetchone()
+    if live is None:
+        raise no_live_index(name)
+    return live
+
+
+def no_live_index(name: str) -> BadData:
+    """What to say of a collection that has not been published."""
+    return BadData(f"collection {name!r} has no live index", "no run has been published", f"Run: ragworks index {name}")
 
 
 def create_generation(
@@ -150,7 +178,7 @@ def create_generation(
     ).fetchone()
     made = generation(connection, row[0] if row else 0)
     vector = sql.SQL("{}({})").format(sql.SQL("halfvec" if storage == "halfvec" else "vector"), sql.Literal(dimension))
-    names = {"chunks": made.chunks, "spans": made.spans, "staged": made.staged, "vector": vector}
+    names = {"chunks": made.chunks, "spans": made.spans, "staged": made.staged, "terms": made.terms, "vector": vector}
     for statement in _TABLES:
         connection.execute(sql.SQL(statement).format(**names))
     return made
@@ -162,7 +190,7 @@ def save_canary(connection: Connection, generation_id: int, canary: list[float])
 
 
 def build_index(connection: Connection, built: Generation, *, m: int, ef_construction: int) -> None:
-    """Build HNSW over the loaded chunks (after the bulk load: several times quicker than row by row), once."""
+    """Build HNSW and the index of words over the loaded chunks (several times quicker than row by row), once."""
     connection.execute("select pg_advisory_xact_lock(%s, %s)", (INDEX_LOCK, built.id))
     exists = connection.execute("select to_regclass(%s)", (f"ragworks.chunks_{built.id}_hnsw",)).fetchone()
     if exists != (None,):
@@ -178,6 +206,8 @@ def build_index(connection: Connection, built: Generation, *, m: int, ef_constru
             sql.Literal(ef_construction),
         )
     )
+    if "lexical" in built.spec:
+        lexical.index_terms(connection, built)
 
 
 def analyze(connection: Connection, built: Generation) -> None:
@@ -199,7 +229,7 @@ def make_live(connection: Connection, built: Generation) -> None:
 
 def drop_generation(connection: Connection, old: Generation) -> None:
     """Remove a generation that is not live, with its tables."""
-    connection.execute(sql.SQL("drop table if exists {}, {}, {}").format(old.chunks, old.spans, old.staged))
+    connection.execute(sql.SQL("drop table if exists {}, {}, {}, {}").format(old.chunks, old.spans, old.staged, old.terms))
     connection.execute("delete from ragworks.generation where id = %s and state <> 'live'", (old.id,))
 
 

@@ -1,27 +1,36 @@
-"""Dense search over a generation: HNSW with iterative scan, filtered on document metadata in SQL."""
+"""Finds chunks of a generation by vector, scores them, and reads what they say.
+
+How the vectors are looked through depends on how many chunks a query may see (:func:`choose_scan`): all of them, which
+misses none, or along the HNSW index, which is quick on many and misses nearly everything where few may be seen.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from pgvector import HalfVector, Vector
 from psycopg import sql
-from psycopg.types.json import Jsonb
-
-from include.errors import BadConfiguration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
 
     import numpy as np
     from numpy.typing import NDArray
     from psycopg.sql import Composable
 
     from include.store.generations import Generation
+    from include.store.lexical import Key, Words
     from include.store.pool import Connection
+    from include.store.scope import Scope
 
-MIN_EF_SEARCH, MAX_EF_SEARCH = 200, 1000  # 200: recall@10 0.997 at 21,976 rows; 1000 is pgvector's limit
+EXACT_CHUNKS, EXACT_SHARE = 20_000, 0.01  # up to so many, or such a share, every vector is looked at (bench/filtered.py)
+EF_SEARCH = 200  # recall@10 0.997 at 21,976 rows
+MAX_EF_SEARCH = 1000  # pgvector's limit
+SCANNED_AT_LEAST = 20_000  # chunks that an iterative scan may visit: pgvector's default
+
+Scan = Literal["exact", "index"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,14 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One chunk found; ``score`` is the cosine similarity, -1 to 1, ``duplicates`` are other places that say the same."""
+    """One passage found: a chunk, or several that touch.
+
+    :param score: what it is ranked by.
+    :param duplicates: other places that say the same.
+    :param scores: parts of the score by name: ``dense`` (cosine similarity, -1 to 1), ``lexical`` (BM25), ``rerank``.
+    :param content_hash: of the document's text.
+    :param run: id of the run that wrote it.
+    """
 
     document: str
     ordinal: int
@@ -47,60 +63,91 @@ class Hit:
     score: float
     metadata: dict[str, Any]
     duplicates: tuple[Duplicate, ...] = ()
+    scores: dict[str, float] = field(default_factory=dict)
+    content_hash: UUID | None = None
+    run: int | None = None
 
 
-def dense(
-    connection: Connection,
-    held: Generation,
-    query: NDArray[np.float32],
-    *,
-    top_k: int,
-    filters: Mapping[str, Any] | None = None,
-) -> list[Hit]:
-    """The chunks nearest to a query vector of shape (dimension,), best first; ties by document and ordinal."""
-    ef_search = min(max(MIN_EF_SEARCH, 2 * top_k), MAX_EF_SEARCH)
-    connection.execute(sql.SQL("set local hnsw.ef_search = {}").format(sql.Literal(ef_search)))
-    connection.execute("set local hnsw.iterative_scan = strict_order")
-    filtered, values = _filter(filters or {})
+def choose_scan(matching: int, total: int) -> Scan:
+    """How to look through vectors.
+
+    :param matching: chunks that may be seen.
+    :param total: chunks there are.
+    """
+    return "exact" if matching <= max(EXACT_CHUNKS, EXACT_SHARE * total) else "index"
+
+
+def nearest(
+    connection: Connection, held: Generation, query: NDArray[np.float32], scope: Scope, *, limit: int, scan: Scan
+) -> list[Key]:
+    """The chunks nearest to a query vector of shape (dimension,), best first; in the caller's transaction."""
+    if scan == "index":
+        _widen_scan(connection, limit)
+    # An expression is no index order: the addition keeps the planner from HNSW.
+    order = sql.SQL("c.embedding <=> %(query)s" if scan == "index" else "(c.embedding <=> %(query)s) + 0")
     statement = sql.SQL(
-        "with nearest as materialized (select c.document_id, c.seq,"
-        " c.embedding <=> %(query)s as distance from {chunks} c{filtered} order by c.embedding <=> %(query)s limit %(top_k)s)"
-        " select d.uri, s.ordinal, s.start_char, s.end_char, substr(t.text, s.start_char + 1, s.end_char - s.start_char),"
-        " 1 - n.distance, g.metadata || coalesce(s.metadata, '{{}}') from nearest n"
-        " join {spans} s on s.document_id = n.document_id and s.seq = n.seq"
-        " join ragworks.generation_document g on g.generation_id = %(g)s and g.document_id = n.document_id and not g.staged"
-        " join ragworks.document d on d.id = n.document_id"
+        "select c.document_id, c.seq from {chunks} c{joined} where true{allowed} order by {order} limit %(limit)s"
+    ).format(chunks=held.chunks, joined=scope.joined, allowed=scope.allowed, order=order)
+    parameters = {"query": as_vector(held, query), "limit": limit, **scope.values}
+    return connection.execute(statement, parameters).fetchall()
+
+
+def scores(
+    connection: Connection, held: Generation, keys: Sequence[Key], query: NDArray[np.float32] | None, words: Words | None
+) -> list[tuple[Key, float | None, float | None]]:
+    """(chunk, cosine similarity, BM25) of these chunks, ordered by document and place; None for what was not asked."""
+    dense: Composable = sql.SQL("null::float8" if query is None else "1 - (c.embedding <=> %(query)s)")
+    lexical: Composable = sql.SQL("null::float8" if words is None else "-(c.lexical <#> %(words)s)")
+    statement = sql.SQL(
+        "select c.document_id, c.seq, {dense}, {lexical} from unnest(%(documents)s::bigint[], %(seqs)s::int[]) as k (d, s)"
+        " join {chunks} c on c.document_id = k.d and c.seq = k.s"
+        " join {spans} s on s.document_id = k.d and s.seq = k.s"
+        " join ragworks.document d on d.id = k.d order by d.uri, s.ordinal"
+    ).format(dense=dense, lexical=lexical, chunks=held.chunks, spans=held.spans)
+    parameters = {
+        "documents": [d for d, _ in keys], "seqs": [s for _, s in keys],
+        "query": None if query is None else as_vector(held, query), "words": None if words is None else words.vector,
+    }  # fmt: skip
+    return [((d, s), similarity, bm25) for d, s, similarity, bm25 in connection.execute(statement, parameters)]
+
+
+def read(
+    connection: Connection, held: Generation, ranked: Sequence[tuple[Key, float, Mapping[str, float]]], scope: Scope
+) -> list[Hit]:
+    """What these chunks say, in the given order; of documents that may not be seen, nothing.
+
+    :param ranked: chunk, score, parts of the score.
+    """
+    statement = sql.SQL(
+        "select k.n, d.uri, s.ordinal, s.start_char, s.end_char,"
+        " substr(t.text, s.start_char + 1, s.end_char - s.start_char), g.metadata || coalesce(s.metadata, '{{}}'),"
+        " g.content_hash, g.run_id"
+        " from unnest(%(documents)s::bigint[], %(seqs)s::int[]) with ordinality as k (d, s, n)"
+        " join {spans} s on s.document_id = k.d and s.seq = k.s"
+        " join ragworks.generation_document g on g.generation_id = %(generation)s and g.document_id = k.d and not g.staged"
+        " join ragworks.document d on d.id = k.d"
         " join ragworks.document_text t on t.collection_id = d.collection_id and t.content_hash = g.content_hash"
-        " order by n.distance, d.uri, s.ordinal"
-    ).format(chunks=held.chunks, spans=held.spans, filtered=filtered)
-    vector = HalfVector(query) if held.storage == "halfvec" else Vector(query)
-    parameters = {"query": vector, "top_k": top_k, "g": held.id, **values}
-    return [Hit(*row) for row in connection.execute(statement, parameters).fetchall()]
+        " where {visible} order by k.n"
+    ).format(spans=held.spans, visible=scope.visible)
+    keys = [key for key, _, _ in ranked]
+    parameters = {"documents": [d for d, _ in keys], "seqs": [s for _, s in keys], **scope.values}
+    found = connection.execute(statement, parameters).fetchall()
+    return [
+        Hit(uri, ordinal, start, end, text, ranked[n - 1][1], metadata, (), dict(ranked[n - 1][2]), content, run)
+        for n, uri, ordinal, start, end, text, metadata, content, run in found
+    ]
 
 
-def _filter(filters: Mapping[str, Any]) -> tuple[Composable, dict[str, Jsonb]]:
-    """Each key must equal the value, or one of a list of values; a list in the metadata matches by its elements."""
-    if not filters:
-        return sql.SQL(""), {}
-    values: dict[str, Jsonb] = {}
-    clauses = [_any_of(key, value if isinstance(value, list) else [value], values) for key, value in filters.items()]
-    joined = sql.SQL(
-        " join ragworks.generation_document f on f.generation_id = %(g)s and f.document_id = c.document_id and not f.staged"
-        " where {}"
-    ).format(sql.SQL(" and ").join(clauses))
-    return joined, values
+def as_vector(held: Generation, query: NDArray[np.float32]) -> HalfVector | Vector:
+    """The query in the type of the generation's vectors."""
+    return HalfVector(query) if held.storage == "halfvec" else Vector(query)
 
 
-def _any_of(key: str, alternatives: list[Any], values: dict[str, Jsonb]) -> Composable:
-    """The metadata's value is one of these, or a list that holds one; the parameters are added to ``values``."""
-    tests: list[Composable] = []
-    for single in alternatives:
-        if isinstance(single, dict):
-            raise BadConfiguration(
-                f"filter {key!r}", "nested objects are not understood", 'Use {"key": value} or {"key": [value, value]}'
-            )
-        for candidate in (single, [single]):
-            name = f"filter_{len(values)}"
-            values[name] = Jsonb({key: candidate})
-            tests.append(sql.SQL("f.metadata @> {}").format(sql.Placeholder(name)))
-    return sql.SQL("({})").format(sql.SQL(" or ").join(tests or [sql.SQL("false")]))
+def _widen_scan(connection: Connection, limit: int) -> None:
+    """Settings of the index scan, for this transaction."""
+    ef_search = min(max(EF_SEARCH, 2 * limit), MAX_EF_SEARCH)
+    connection.execute(
+        "select set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'strict_order', true),"
+        " set_config('hnsw.max_scan_tuples', %s, true)",
+        (str(ef_search), str(max(SCANNED_AT_LEAST, int(limit / EXACT_SHARE) * 2))),
+    )

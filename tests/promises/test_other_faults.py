@@ -35,7 +35,7 @@ MOMENTS = {
     "reading": Fault("after", "include.sources.files:parse", 9),
     "embedding": Fault("before", PORTION, 4),
     "writing": Fault("before", "include.store.work_items:complete", 1),
-    "publishing": Fault("after", "include.store.chunks:merge_staged"),
+    "publishing": Fault("after", "include.store.chunk_merge:merge_staged"),
 }
 
 
@@ -115,7 +115,7 @@ def test_disk_full(own_server: tuple[Cases, Path], small_disk: tuple[Path, Path]
     faults = {
         "reading": Fault("before", "include.store.documents:save_documents", action="fill"),
         "writing": Fault("before", "include.store.chunks:write_documents", action="fill"),
-        "publishing": Fault("before", "include.store.chunks:merge_staged", action="fill"),
+        "publishing": Fault("before", "include.store.chunk_merge:merge_staged", action="fill"),
     }
     with own.case("files", tablespace="small") as case:
         before = case.state().live

@@ -13,7 +13,8 @@ from include.errors import BadData
 from include.indexing.near_duplicates import signature
 from include.retrieval.collapse import collapse
 from include.retrieval.duplicates import count_near_duplicates
-from include.retrieval.searcher import SPARE_HITS, Searcher
+from include.retrieval.first_stage import SPARE_HITS
+from include.retrieval.searcher import Searcher
 from include.store import collections
 from include.store.pool import open_pool
 from include.store.search import Hit

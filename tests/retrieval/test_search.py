@@ -9,7 +9,6 @@ import pytest
 
 from include.errors import BadConfiguration, BadData
 from include.retrieval.searcher import Searcher
-from include.store import generations, search
 from include.store.pool import open_pool
 from tests.conftest import write_rows
 from tests.support import HashEmbedder, export, index
@@ -63,7 +62,7 @@ def test_filtered_search_finds_what_an_exact_scan_finds(
     rows = [row for row in export(settings, "handbook") if keep(row["metadata"])]
     found = wanted = 0
     for number in range(20):
-        hits, _ = searcher.search(f"question {number}", top_k=10, filters=filters)
+        hits, _ = searcher.search(f"question {number}", top_k=10, mode="dense", filters=filters)
         exact = set(_exact(rows, f"question {number}", 10))
         assert all(keep(hit.metadata) for hit in hits)
         found, wanted = found + len(exact & {hit.document for hit in hits}), wanted + len(exact)
@@ -122,14 +121,13 @@ def test_queries_use_the_model_of_the_live_generation(
     with open_pool(settings) as pool:
         hits, passport = Searcher(settings, pool, "handbook").search("where do kangaroos live", top_k=1)
     assert passport["embedder"]["model"] == "all-MiniLM-L6-v2"
-    assert hits[0].score > 0.6
+    assert hits[0].scores["dense"] > 0.6
 
 
 def test_vector_storage(settings: Settings, documents: Path, collection: Callable[..., str]) -> None:
     (documents / "a.md").write_text("One.")
     collection(embedding={"storage": "vector"})
     index(settings, "handbook", embedder=HashEmbedder())
-    with open_pool(settings) as pool, pool.connection() as connection:
-        live = generations.generation(connection, 1)
-        (hit,) = search.dense(connection, live, HashEmbedder().embed_query("One."), top_k=5)
+    with open_pool(settings) as pool:
+        (hit,), _ = Searcher(settings, pool, "handbook", embedder=HashEmbedder()).search("One.", mode="dense")
     assert hit.score == pytest.approx(1.0, abs=1e-6)

@@ -47,3 +47,23 @@ select c.id, o.id from ragworks.changes(of_collection, of_generation) c
 join ragworks.document o on o.collection_id = of_collection and o.uri = c.old_uri
 where c.action = 'renamed' and not exists (select from ragworks.generation_document g where g.document_id = c.id)
 $$;
+
+-- The words of a chunk, as numbers: what GIN indexes and what is counted. A sparsevec is written '{1:0.5,7:0.25}/1000000000'.
+create or replace function ragworks.terms(weights sparsevec) returns int[] language sql immutable strict parallel safe as $$
+    select coalesce(array_agg(split_part(entry, ':', 1)::int), '{}')
+    from unnest(string_to_array(trim(both '{}' from split_part(weights::text, '/', 1)), ',')) entry where entry <> ''
+$$;
+
+-- Keeps terms_<id> right whatever writes chunks_<id>: the argument is the table's name. Term 0 counts the chunks.
+create or replace function ragworks.count_terms() returns trigger language plpgsql as $$
+begin
+    execute format(
+        'insert into ragworks.%I as t select term, %s * count(*) from changed, unnest(ragworks.terms(lexical) || 0) term'
+        ' group by term order by term on conflict (term) do update set chunks = t.chunks + excluded.chunks',
+        tg_argv[0], case tg_op when 'INSERT' then 1 else -1 end);
+    if tg_op = 'DELETE' then
+        execute format('delete from ragworks.%I where chunks = 0 and term <> 0', tg_argv[0]);
+    end if;
+    return null;
+end
+$$;

@@ -1,0 +1,1 @@
+"""Words: how a text is cut into them, and how much each says (BM25)."""

@@ -1,0 +1,91 @@
+"""Cuts a text into terms: the words that BM25 counts, as numbers.
+
+A term's number is a hash, so there is no vocabulary to keep in step between workers, machines and generations. Of a million
+different words some 500 pairs share a number, which costs a little precision and never a match.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from functools import cache
+from hashlib import blake2b
+from threading import Lock
+
+TERMS_VERSION = 1  # raise it when the same text may be cut otherwise: a new generation is then built
+MAX_TERM = 1_000_000_000  # pgvector's most dimensions of a sparsevec; terms are numbered from 1, as it writes them
+
+# Lucene's English stop words (https://github.com/apache/lucene, EnglishAnalyzer); other languages rely on BM25's idf.
+_ENGLISH = (
+    "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to was"
+    " will with"
+)
+STOP_WORDS = {"english": frozenset(_ENGLISH.split())}
+# Words, where a script writes them apart; Chinese, Japanese and Korean runs are cut into pairs, as Lucene's CJKAnalyzer does.
+_CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+_WORD = re.compile(rf"[{_CJK}]+|[^\W{_CJK}]+")
+_IS_CJK = re.compile(rf"[{_CJK}]")
+
+
+class Analyzer:
+    """Terms of texts in one language; thread-safe, and quicker the more it has seen.
+
+    :param language: Snowball's name of it; None: words are not cut to their stems.
+    """
+
+    def __init__(self, language: str | None) -> None:
+        self._stop_words = STOP_WORDS.get(language or "", frozenset())
+        self._stem = _stemmer(language)
+        self._known: dict[str, int] = {}
+
+    def terms(self, text: str) -> Counter[int]:
+        """How often each term stands in the text."""
+        return Counter(self._number(word) for word in self._words(text))
+
+    def _words(self, text: str) -> list[str]:
+        words: list[str] = []
+        for word in _WORD.findall(unicodedata.normalize("NFKC", text).lower()):
+            if len(word) > 1 and _IS_CJK.match(word):
+                words += (word[i : i + 2] for i in range(len(word) - 1))
+            elif word not in self._stop_words:
+                words.append(word)
+        return words
+
+    def _number(self, word: str) -> int:
+        number = self._known.get(word)
+        if number is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known = {}
+            number = self._known[word] = _hash(self._stem(word))
+        return number
+
+
+_REMEMBERED = 500_000  # words, about 60 MB
+
+
+@cache
+def analyzer(language: str | None) -> Analyzer:
+    """The analyzer of a language, one a process."""
+    return Analyzer(language)
+
+
+def _hash(stem: str) -> int:
+    return int.from_bytes(blake2b(stem.encode(errors="surrogatepass"), digest_size=8).digest(), "little") % MAX_TERM + 1
+
+
+class _Stemmer:
+    """PyStemmer's objects are not to be used by two threads at once."""
+
+    def __init__(self, language: str) -> None:
+        import Stemmer
+
+        self._stemmer, self._lock = Stemmer.Stemmer(language), Lock()
+
+    def __call__(self, word: str) -> str:
+        with self._lock:
+            return str(self._stemmer.stemWord(word))
+
+
+def _stemmer(language: str | None) -> _Stemmer | type[str]:
+    return str if language is None else _Stemmer(language)
