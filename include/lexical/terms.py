@@ -26,6 +26,9 @@ STOP_WORDS = {"english": frozenset(_ENGLISH.split())}
 _CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_CJK}]+|[^\W{_CJK}]+")
 _IS_CJK = re.compile(rf"[{_CJK}]")
+# Where an identifier is joined: dag_run, DagRun. Whole and in parts, it is found by what it speaks of: nDCG@10 of so-airflow
+# by words alone 0.395 without and 0.447 with the parts (bench/retrieval.py).
+_JOINT = re.compile(r"_+|(?<=[a-z0-9])(?=[A-Z])")
 
 
 class Analyzer:
@@ -37,28 +40,29 @@ class Analyzer:
     def __init__(self, language: str | None) -> None:
         self._stop_words = STOP_WORDS.get(language or "", frozenset())
         self._stem = _stemmer(language)
-        self._known: dict[str, int] = {}
+        self._known: dict[str, tuple[int, ...]] = {}
 
     def terms(self, text: str) -> Counter[int]:
         """How often each term stands in the text."""
-        return Counter(self._number(word) for word in self._words(text))
+        words = _WORD.findall(unicodedata.normalize("NFKC", text))
+        return Counter(number for word in words for number in self._numbers(word))
 
-    def _words(self, text: str) -> list[str]:
-        words: list[str] = []
-        for word in _WORD.findall(unicodedata.normalize("NFKC", text).lower()):
-            if len(word) > 1 and _IS_CJK.match(word):
-                words += (word[i : i + 2] for i in range(len(word) - 1))
-            elif word not in self._stop_words:
-                words.append(word)
-        return words
-
-    def _number(self, word: str) -> int:
-        number = self._known.get(word)
-        if number is None:
+    def _numbers(self, word: str) -> tuple[int, ...]:
+        """The terms of a word as it is written."""
+        numbers = self._known.get(word)
+        if numbers is None:
             if len(self._known) >= _REMEMBERED:
                 self._known = {}
-            number = self._known[word] = _hash(self._stem(word))
-        return number
+            parts = [part.lower() for part in _parts(word)]
+            numbers = self._known[word] = tuple(_hash(self._stem(p)) for p in parts if p not in self._stop_words)
+        return numbers
+
+
+def _parts(word: str) -> list[str]:
+    if _IS_CJK.match(word):
+        return [word[i : i + 2] for i in range(max(1, len(word) - 1))]
+    parts = [part for part in _JOINT.split(word) if part]
+    return [word, *parts] if len(parts) > 1 else parts
 
 
 _REMEMBERED = 500_000  # words, about 60 MB

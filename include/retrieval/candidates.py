@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from include.config import Mode
+    from include.config import Mode, Retrieval
     from include.lexical.bm25 import BM25
     from include.store.generations import Generation
     from include.store.lexical import Key, Words
@@ -34,6 +34,7 @@ class Asked:
     :param vector: None in lexical mode.
     :param terms: term → count; None in dense mode.
     :param bm25: how the terms are weighted.
+    :param depth: candidates that each way brings at least, and by which their scores are scaled.
     """
 
     mode: Mode
@@ -41,17 +42,19 @@ class Asked:
     terms: Mapping[int, int] | None
     bm25: BM25 | None
     dense_weight: float
+    depth: int
 
 
 def prepare(
-    text: str, held: Generation, *, mode: Mode, dense_weight: float, embed: Callable[[str], NDArray[np.float32]]
+    text: str, held: Generation, retrieval: Retrieval, embed: Callable[[str], NDArray[np.float32]], *, mode: Mode | None = None
 ) -> Asked:
     """The query as the generation understands it: by meaning alone where words were not indexed.
 
+    :param mode: instead of the one in the settings.
     :param embed: with the model that made the generation's vectors; not called in lexical mode.
     :raises BadData: lexical mode, and words were not indexed.
     """
-    weights = bm25.recorded(held.spec)
+    mode, weights = mode or retrieval.mode, bm25.recorded(held.spec)
     if weights is None and mode == "lexical":
         raise BadData(f"generation {held.id} has no lexical index", "an earlier release built it", "Run: ragworks index NAME")
     if weights is None:
@@ -61,13 +64,15 @@ def prepare(
         vector=None if mode == "lexical" else embed(text),
         terms=weights.analyzer.terms(text) if weights and mode != "dense" else None,
         bm25=weights,
-        dense_weight=dense_weight,
+        dense_weight=retrieval.dense_weight,
+        depth=retrieval.candidates,
     )
 
 
 def candidates(connection: Connection, held: Generation, asked: Asked, seen: Scope, *, depth: int, sure: int) -> list[Ranked]:
     """Chunks with their scores, best first; each of the two ways brings up to ``depth``.
 
+    :param depth: at least ``asked.depth``.
     :param sure: so many of the best by words are certainly the best.
     """
     words = _words(connection, held, asked)
@@ -84,7 +89,8 @@ def candidates(connection: Connection, held: Generation, asked: Asked, seen: Sco
         for _, dense, words_ in rows
     ]
     total = _totals(parts, asked)
-    order = np.argsort(-total, kind="stable")  # ties stay ordered by document and place
+    similar = np.array([part.get("dense", 0.0) for part in parts])
+    order = np.lexsort((-similar, -total))  # further ties stay ordered by document and place
     return [(rows[i][0], float(total[i]), parts[i]) for i in order]
 
 
@@ -92,7 +98,7 @@ def _totals(parts: list[dict[str, float]], asked: Asked) -> NDArray[np.float64]:
     if asked.mode != "hybrid":
         return np.array([part[asked.mode] for part in parts], dtype=np.float64)
     dense, lexical_ = (np.array([part.get(name, 0.0) for part in parts], dtype=np.float64) for name in ("dense", "lexical"))
-    return fuse(dense, lexical_, asked.dense_weight)
+    return fuse(dense, lexical_, asked.dense_weight, asked.depth)
 
 
 def _words(connection: Connection, held: Generation, asked: Asked) -> Words | None:

@@ -31,17 +31,16 @@ def snapshot(connection: Connection) -> Iterator[None]:
 
 
 def passages(
-    connection: Connection, held: Generation, asked: Asked, scope: Scope, *, wanted: int, depth: int, fold: float | None
+    connection: Connection, held: Generation, asked: Asked, scope: Scope, *, wanted: int, fold: float | None
 ) -> list[Hit]:
     """As many different passages as are wanted, if the scope holds so many, best first.
 
     :param connection: in one :func:`snapshot`.
-    :param depth: candidates of each way of searching at first.
     :param fold: similarity from which passages count as the same; None: all are shown.
     """
     spare = 0 if fold is None else SPARE_HITS
+    depth = max(asked.depth, wanted + spare)
     while True:
-        depth = max(depth, wanted + spare)
         ranked = candidates(connection, held, asked, scope, depth=depth, sure=wanted + spare)
         shown: list[Hit] = []
         for read in sorted({min(wanted + spare, len(ranked)), len(ranked)}):

@@ -11,20 +11,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from include.config import Retrieval
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+DEPTH = Retrieval().candidates
 
-def fuse(dense: NDArray[np.float64], lexical: NDArray[np.float64], dense_weight: float) -> NDArray[np.float64]:
+
+def fuse(dense: NDArray[np.float64], lexical: NDArray[np.float64], dense_weight: float, depth: int) -> NDArray[np.float64]:
     """Scores from 0 to 1 of a query's candidates, each array of shape (candidates,).
 
-    Both are scores of all candidates, also of those that only the other of the two found. The least possible BM25 score is 0,
-    that of cosine similarity is the lowest among the candidates.
+    Both are scores of all candidates, also of those that only one of the two ways found. Each is scaled from 0 at the last
+    of its own ``depth`` best, or at its least possible value when it found fewer, to 1 at the best.
+
+    :param depth: ``retrieval.candidates``; a chunk's score does not depend on how many more were looked at.
     """
-    return dense_weight * _scaled(dense, float(dense.min()) if len(dense) else 0.0) + (1 - dense_weight) * _scaled(lexical, 0.0)
+    least = float(dense.min(initial=1.0))
+    return dense_weight * _scaled(dense, least, depth) + (1 - dense_weight) * _scaled(lexical, 0.0, depth)
 
 
-def _scaled(values: NDArray[np.float64], low: float) -> NDArray[np.float64]:
-    """From 0 at ``low`` to 1 at the highest; all 1 where none differs and something was found."""
-    spread = float(values.max(initial=low)) - low
-    return (values - low) / spread if spread > 0 else np.full_like(values, float(low != 0))
+def _scaled(values: NDArray[np.float64], least: float, depth: int) -> NDArray[np.float64]:
+    low = float(np.partition(values, -depth)[-depth]) if len(values) >= depth else least
+    high = float(values.max(initial=low))
+    if high > low:
+        return np.clip((values - low) / (high - low), 0.0, None)
+    return np.full_like(values, float(high > 0))  # none differs

@@ -28,6 +28,7 @@ class Query:
     :param principals: for whom documents with an ACL are seen, none by default; :data:`ALL_PRINCIPALS`: all are.
     :param rerank: True demands the second stage, False leaves it out, None: as the collection file says.
     :param copies: show also passages that say the same as a better one.
+    :param neighbours: chunks shown around each one found; None: as the collection file says.
     """
 
     text: str
@@ -37,6 +38,7 @@ class Query:
     principals: Sequence[str] | AllPrincipals = ()
     rerank: bool | None = None
     copies: bool = False
+    neighbours: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

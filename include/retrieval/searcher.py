@@ -91,7 +91,7 @@ class Searcher:
 
         Copies are not folded here, and ACLs not asked: a judged document is a document.
         """
-        query = Query(text, CHUNKS_A_DOCUMENT * top_k, mode, {}, ALL_PRINCIPALS, rerank, copies=True)
+        query = Query(text, CHUNKS_A_DOCUMENT * top_k, mode, {}, ALL_PRINCIPALS, rerank, copies=True, neighbours=0)
         while True:
             hits = self.find(query).hits
             best: dict[str, float] = {}
@@ -116,11 +116,10 @@ class Searcher:
         started = time.monotonic()
         collection = self._current.get()
         retrieval = collection.retrieval if collection else Retrieval()
+        if query.neighbours is not None:
+            retrieval = retrieval.model_copy(update={"neighbours": query.neighbours})
         near_duplicates = collection.near_duplicates if collection else NearDuplicates()
-        asked = prepare(
-            query.text, live,
-            mode=query.mode or retrieval.mode, dense_weight=retrieval.dense_weight, embed=partial(self._embed, live),
-        )  # fmt: skip
+        asked = prepare(query.text, live, retrieval, partial(self._embed, live), mode=query.mode)
         embedded = time.monotonic()
         reranker = self._second(query, retrieval)
         wanted = query.top_k * (MERGED if retrieval.neighbours else 1)
@@ -128,7 +127,6 @@ class Searcher:
             hits = passages(
                 connection, live, asked, open_scope(connection, live, query.filters, query.principals),
                 wanted=max(wanted, retrieval.rerank_candidates) if reranker else wanted,
-                depth=retrieval.candidates,
                 fold=None if query.copies else near_duplicates.threshold,
             )  # fmt: skip
         seconds = {"embed": embedded - started, "search": time.monotonic() - embedded}
