@@ -1,0 +1,67 @@
+"""Puts the prompts into MLflow's registry, for people who look there; answering never needs it.
+
+MLflow's tables live in the schema `mlflow` of the same database: no server runs, and no second database is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+from sqlalchemy.engine import make_url
+
+from include.answering.prompts import FOLDER, Prompt, load_prompt, prompt_names
+from include.store.pool import database_url
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from include.config import Settings
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = "mlflow"
+HASH = "content_hash"  # the tag by which a version is known to be there already
+
+
+def register_prompts(settings: Settings, folder: Path = FOLDER) -> dict[str, int]:
+    """Register every prompt whose content the registry does not have yet; twice changes nothing.
+
+    :return: MLflow's version number of each, by the prompt's name.
+    """
+    client = _client(database_url(settings))
+    return {name: _register(client, load_prompt(name, folder)) for name in prompt_names(folder)}
+
+
+def _register(client: Any, prompt: Prompt) -> int:
+    name = f"ragworks-{prompt.name}"
+    for known in _versions(client, name):
+        if known.tags.get(HASH) == prompt.version:
+            return int(known.version)
+    template = [{"role": "system", "content": prompt.system}, {"role": "user", "content": prompt.user}]
+    tags = {HASH: prompt.version, "abstention": prompt.abstention}
+    version = int(client.register_prompt(name, template, commit_message=f"content {prompt.version}", tags=tags).version)
+    logger.info("prompt %s registered as version %d", name, version)
+    return version
+
+
+def _versions(client: Any, name: str) -> list[Any]:
+    """From the newest back to the first; versions count up from 1 and are never changed."""
+    newest = client.get_prompt_version_by_alias(name, "latest") if client.get_prompt(name) else None
+    return [client.get_prompt_version(name, n) for n in range(int(newest.version), 0, -1)] if newest else []
+
+
+def _client(url: str) -> Any:
+    """A client on the schema of its own, which is made when it is missing."""
+    from mlflow import MlflowClient
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(SCHEMA)))
+    address = make_url(url).set(drivername="postgresql+psycopg").update_query_dict({"options": f"-csearch_path={SCHEMA}"})
+    store = address.render_as_string(hide_password=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return MlflowClient(tracking_uri=store, registry_uri=store)

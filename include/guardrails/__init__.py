@@ -1,0 +1,1 @@
+"""What may go into an answer and come out of it: length, personal data, hidden instructions, groundedness."""
