@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH_DOCUMENTS, BATCH_CHARACTERS = 1000, 16_000_000  # what is held in memory at a time
+ANALYZED_FROM = 1000  # documents stored by a run, from which the planner's statistics are refreshed before its plan
 SUSPECT_ATTEMPTS, MAX_ATTEMPTS = 2, 5  # readings that never ended: after so many it is read alone, or not at all
 _CONTROL = re.compile(CONTROL_CHARACTERS)
 
@@ -56,6 +57,7 @@ class ObjectReader:
         self._characters = 0
         self._finished: list[ToRead] = []
         self._incomplete: set[str] = set()  # objects of which not every row could be told by its id
+        self._stored = 0
         self._displaced: set[str] = set()  # unchanged objects that lost a uri to one that comes before
 
     def read(self) -> None:
@@ -67,7 +69,10 @@ class ObjectReader:
             self._checkpoint()
             last = self._read_after(last)
             if not self._affected():
-                return
+                break
+        if self._stored >= ANALYZED_FROM:
+            documents.analyze(self._connection)
+            self._checkpoint()
 
     def _read_after(self, last: int) -> int:
         while page := objects.next_to_read(self._connection, self._collection, last, BATCH_DOCUMENTS):
@@ -147,6 +152,7 @@ class ObjectReader:
         )  # fmt: skip
         accepted = [row or _row(d) for i, (d, row) in enumerate(pending) if i not in refused]
         documents.save_documents(self._connection, self._collection, accepted, sign=self._sign)
+        self._stored += len(accepted)
         if self._displaced:  # noted with the documents that displace them: this process may end before it reads them
             objects.add_again(self._connection, self._collection, sorted(self._displaced))
             objects.forget_fingerprints(self._connection, self._collection, sorted(self._displaced))

@@ -167,3 +167,11 @@ def _save_texts(
         " select %s, * from unnest(%s::uuid[], %s::text[], %s::bytea[]) on conflict do nothing",
         (collection, list(new), list(new.values()), [sign(text) if sign else None for text in new.values()]),
     )
+
+
+def analyze(connection: Connection) -> None:
+    """Refresh the planner's statistics after a large load.
+
+    Of a collection that is new to them it expects one document, and would compare each of its documents with each.
+    """
+    connection.execute("analyze ragworks.source_object, ragworks.document, ragworks.document_text")

@@ -229,7 +229,9 @@ def make_live(connection: Connection, built: Generation) -> None:
 
 def drop_generation(connection: Connection, old: Generation) -> None:
     """Remove a generation that is not live, with its tables."""
-    connection.execute(sql.SQL("drop table if exists {}, {}, {}, {}").format(old.chunks, old.spans, old.staged, old.terms))
+    # In the order in which searches come to them: else the two may wait for each other.
+    tables = sql.SQL(", ").join((old.terms, old.chunks, old.spans, old.staged))
+    connection.execute(sql.SQL("drop table if exists {}").format(tables))
     connection.execute("delete from ragworks.generation where id = %s and state <> 'live'", (old.id,))
 
 

@@ -18,9 +18,11 @@ from include.indexing.context import open_context
 from include.indexing.embed import index_shard
 from include.indexing.plan import plan_run
 from include.indexing.publish import publish_run, validate_run
+from include.indexing.read import ANALYZED_FROM
 from include.retrieval.searcher import Searcher
 from include.store import generations
 from include.store.pool import open_pool
+from tests.conftest import write_rows
 from tests.support import HashEmbedder, assert_same_index, export, index, query
 
 if TYPE_CHECKING:
@@ -279,3 +281,14 @@ def test_every_query_is_answered_by_one_generation(live: int, settings: Settings
     order = [generation for generation, _ in answers]
     changes = [order[0], *(b for a, b in pairwise(order) if a != b)]
     assert changes == [live, built, live]
+
+
+def test_the_planner_knows_of_a_large_load_before_it_plans(
+    settings: Settings, documents: Path, collection: Callable[..., str]
+) -> None:
+    """Else the first run of a second large collection compares each of its documents with each, for many minutes."""
+    write_rows(documents / "rows.jsonl", [{"id": str(i), "text": f"Row {i}."} for i in range(ANALYZED_FROM)])
+    collection(source={"type": "jsonl", "path": str(documents / "rows.jsonl")})
+    index(settings, "handbook", embedder=HashEmbedder())
+    found = query(settings, "select reltuples from pg_class where oid = 'ragworks.document'::regclass")
+    assert found == [(float(ANALYZED_FROM),)]
