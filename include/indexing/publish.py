@@ -13,7 +13,18 @@ from include.indexing.merge import CATCH_UPS, Behind, check, publish_changes
 from include.indexing.serving import keep_serving
 from include.indexing.worker import drain
 from include.quality.gates import check_quality
-from include.store import changes, chunks, collections, documents, forgotten, generations, quarantine, runs, work_items
+from include.store import (
+    changes,
+    chunks,
+    collections,
+    documents,
+    forgotten,
+    generations,
+    quarantine,
+    query_log,
+    runs,
+    work_items,
+)
 
 if TYPE_CHECKING:
     from include.evaluation.gate_report import GateReport
@@ -89,9 +100,10 @@ def publish_run(context: IndexContext, key: str) -> Outcome:
 def finish_idle(context: IndexContext, key: str) -> None:
     """Close a run whose plan found nothing to do."""
     with context.pool.connection() as connection:
-        run, _ = _open(context, connection, key)
+        run, target = _open(context, connection, key)
         runs.supersede_running(connection, run)
         runs.finish_run(connection, run.id, "done")
+        query_log.expire(connection, target.collection_id, context.collection.query_log)
 
 
 def _never_catches_up() -> Transient:
@@ -119,6 +131,7 @@ def _publish_once(context: IndexContext, key: str) -> Outcome:
         outcome = _outcome(connection, key, target, changed)
         if outcome.written + outcome.deleted > ANALYZE_SHARE * outcome.total:  # of less, autovacuum takes care
             generations.analyze(connection, target)
+        query_log.expire(connection, target.collection_id, context.collection.query_log)
         return outcome
 
 

@@ -74,7 +74,12 @@ def choose_scan(matching: int, total: int) -> Scan:
     :param matching: chunks that may be seen.
     :param total: chunks there are.
     """
-    return "exact" if matching <= max(EXACT_CHUNKS, EXACT_SHARE * total) else "index"
+    return "exact" if matching <= exact_up_to(total) else "index"
+
+
+def exact_up_to(total: int) -> int:
+    """So many chunks are looked at one by one, of so many there are."""
+    return max(EXACT_CHUNKS, int(EXACT_SHARE * total))
 
 
 def nearest(

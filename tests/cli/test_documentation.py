@@ -12,16 +12,21 @@ import yaml
 from include.cli.main import build_parser
 from include.config import (
     PROJECT_ROOT,
+    Answers,
     AssetSchedule,
     Chunking,
     Collection,
     Embedding,
     FilesSource,
     Generations,
+    Guardrails,
     Index,
     JsonlSource,
+    Lexical,
     NearDuplicates,
     Privacy,
+    QueryLog,
+    Retrieval,
     SqlSource,
     Validation,
     read_collection,
@@ -59,7 +64,7 @@ def test_no_command_is_documented_that_does_not_exist() -> None:
 
 SETTINGS = (
     Collection, FilesSource, JsonlSource, SqlSource, Chunking, Embedding, Index, Validation, Generations, NearDuplicates,
-    Privacy, AssetSchedule,
+    Privacy, Lexical, Retrieval, Answers, Guardrails, QueryLog, AssetSchedule,
 )  # fmt: skip
 
 

@@ -48,6 +48,11 @@ def test_scripts_without_spaces_are_cut_into_pairs() -> None:
     assert words.terms("v2東京") == words.terms("v2 東京")
 
 
+def test_vowel_marks_belong_to_their_words() -> None:
+    assert Analyzer("hindi").terms("हिन्दी किताबें").total() == 2
+    assert Analyzer("hindi").terms("किताबें") == Analyzer("hindi").terms("किताब")
+
+
 @pytest.mark.parametrize("text", ["", " \n", "…—!?", "\u200b"])
 def test_no_words(text: str) -> None:
     assert not analyzer("english").terms(text)
