@@ -1,4 +1,4 @@
-"""One DAG per collection file: plan, index (a task a worker), validate, publish."""
+"""One DAG per collection file: plan, index (a task a worker), validate, publish, evaluate."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ragworks import defaults
 from ragworks.assets import index_asset
 from ragworks.catalogue import read_catalogue
 from ragworks.manual import describe_broken, describe_collection
+from ragworks.operators.evaluation import EvaluateIndexOperator
 from ragworks.operators.indexing import (
     IndexShardOperator,
     PlanIndexOperator,
@@ -60,7 +61,8 @@ def index_dag(collection: Collection) -> DAG:
         # With nothing to embed there is no index task, but documents may have gone or moved.
         validate = ValidateIndexOperator(task_id="validate", collection=name, mode=MODE, trigger_rule="none_failed")
         publish = PublishIndexOperator(task_id="publish", collection=name, mode=MODE, outlets=[index_asset(name)])
-        index >> validate >> publish
+        evaluate = EvaluateIndexOperator(task_id="evaluate", collection=name)
+        index >> validate >> publish >> evaluate
     return dag
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from include.cli import (
+    answering,
     duplicates,
     evaluating,
     forgetting,
@@ -19,6 +20,7 @@ from include.cli import (
     indexing,
     inspecting,
     searching,
+    serving,
     stack,
 )
 from include.cli.output import Output
@@ -39,7 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     common.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for group in (indexing, searching, evaluating, inspecting, generations, golden, duplicates, forgetting, stack):
+    for group in (
+        indexing, searching, answering, evaluating, inspecting, generations, golden, duplicates, forgetting, serving, stack,
+    ):  # fmt: skip
         group.register(commands, common)
     return parser
 

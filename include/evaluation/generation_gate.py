@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from include.config import Retrieval
 from include.errors import BadConfiguration, Transient
 from include.evaluation.bootstrap import paired_interval
 from include.evaluation.gate_report import PLACES, GateReport, Loss
 from include.evaluation.headings import sanity_queries
 from include.evaluation.relevance import gains, ndcg, recall
-from include.store import comparable, golden, search
+from include.retrieval.candidates import prepare
+from include.retrieval.first_stage import passages
+from include.store import comparable, golden
+from include.store.scope import ALL_PRINCIPALS, open_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,7 +83,8 @@ def compare_generations(
 
 def _sample(connection: Connection, collection: int, live: Generation | None, built: Generation) -> _Sample:
     """The golden queries that both can be asked, else the sanity set."""
-    known = golden.count(connection, collection).queries
+    counts = golden.count(connection, collection)
+    known = counts.queries - counts.unanswerable
     asked = comparable.usable_queries(connection, collection, built.id, live.id if live else None, limit=MAX_QUERIES)
     usable = [query for query in asked if query.spans]
     left_out = len(asked) - len(usable)
@@ -188,9 +193,11 @@ def _score(
 
 def _ranking(connection: Connection, side: Generation, vector: NDArray[np.float32], query: GoldenQuery) -> list[float]:
     """What is found at each place; asks for more chunks until the places are filled."""
-    wanted = 3 * PLACES
+    retrieval, wanted = Retrieval(), 3 * PLACES
+    asked = prepare(query.query, side, retrieval, lambda _: vector)
+    scope = open_scope(connection, side, {}, ALL_PRINCIPALS)
     while True:
-        hits = search.dense(connection, side, vector, top_k=wanted)
+        hits = passages(connection, side, asked, scope, wanted=wanted, fold=None)
         gained = gains(hits, query, PLACES)
         if len(gained) >= PLACES or len(hits) < wanted or wanted >= MAX_CHUNKS:
             return gained

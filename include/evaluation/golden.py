@@ -1,4 +1,4 @@
-"""Reads golden queries from files: a jsonl of their own, or queries and qrels in the BEIR layout."""
+"""Golden queries from files (a jsonl of their own, or queries and qrels in the BEIR layout) and from what users said."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from include.errors import BadData
 from include.evaluation.judgements import open_text, read_qrels, read_queries
+from include.store import evaluations, golden
 from include.store.golden import GoldenQuery, GoldenSpan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from include.store.pool import Connection
+
 _LINE = '{"query": "…", "relevant": [{"document": "…", "start": 0, "end": 80, "grade": 1}], "metadata": {}}'
-_KEYS = {"query", "relevant", "metadata", "origin"}
+_KEYS = {"query", "relevant", "metadata", "origin", "answer", "answerable"}
 _SPAN_KEYS = {"document", "start", "end", "grade"}
 _ORIGINS = ("imported", "feedback", "added")
 _MAX_OFFSET, _MAX_GRADE = 2**31 - 1, 1e6
@@ -65,6 +68,17 @@ def read_pair(queries_path: str, qrels_path: str) -> Iterator[GoldenQuery]:
             yield GoldenQuery(text, spans)
 
 
+def from_feedback(connection: Connection, collection: int) -> tuple[list[GoldenQuery], int]:
+    """What accepted feedback makes golden, and how many queries are not touched because a person gave their answers.
+
+    Made of all accepted feedback each time, so that doing it twice changes nothing.
+    """
+    made = evaluations.accepted_feedback(connection, collection)
+    held = golden.origins(connection, collection, [query.query for query in made])
+    new = [query for query in made if held.get(query.query, "feedback") == "feedback"]
+    return new, len(made) - len(new)
+
+
 def _query(line: str, place: str) -> GoldenQuery:
     try:
         row = json.loads(line)
@@ -73,16 +87,33 @@ def _query(line: str, place: str) -> GoldenQuery:
     if not isinstance(row, dict):
         raise _Wrong("not a JSON object", f"Write {_LINE}")
     _known(row, _KEYS, "the line")
-    relevant = row.get("relevant")
-    if not isinstance(relevant, list) or not relevant:
-        raise _Wrong("relevant is not a list of one or more documents", f"Write {_LINE}")
-    spans = [_span(entry, f"relevant[{index}]") for index, entry in enumerate(relevant)]
-    if len({(s.document, s.start, s.end) for s in spans}) < len(spans):
-        raise _Wrong("relevant names the same characters twice", "Give each document, or each span, once")
+    spans = _spans(row)
     origin = row.get("origin", "imported")
     if origin not in _ORIGINS:
         raise _Wrong(f"origin is {origin!r}", f"Write one of {', '.join(_ORIGINS)}, or leave it out")
-    return GoldenQuery(_storable(row.get("query"), "query"), tuple(spans), _metadata(row.get("metadata")), origin, place)
+    answer = None if row.get("answer") is None else _storable(row["answer"], "answer")
+    return GoldenQuery(
+        _storable(row.get("query"), "query"), spans, _metadata(row.get("metadata")), origin, place, answer, bool(spans)
+    )
+
+
+def _spans(row: dict[str, Any]) -> tuple[GoldenSpan, ...]:
+    """Where the answer stands; nowhere only when the line says so."""
+    relevant, answerable = row.get("relevant"), row.get("answerable", True)
+    if not isinstance(answerable, bool):
+        raise _Wrong(f"answerable is {answerable!r}", "Write true or false, or leave it out for true")
+    if not answerable:
+        if relevant or row.get("answer") is not None:
+            raise _Wrong("it has an answer and is not answerable", 'Write "relevant": [] and no answer')
+        return ()
+    if not isinstance(relevant, list) or not relevant:
+        raise _Wrong(
+            "relevant is not a list of one or more documents", f'Write {_LINE}, or "answerable": false when nothing answers it'
+        )
+    spans = tuple(_span(entry, f"relevant[{index}]") for index, entry in enumerate(relevant))
+    if len({(s.document, s.start, s.end) for s in spans}) < len(spans):
+        raise _Wrong("relevant names the same characters twice", "Give each document, or each span, once")
+    return spans
 
 
 def _span(entry: Any, where: str) -> GoldenSpan:

@@ -8,7 +8,7 @@ import json
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from include.errors import BadData
 
@@ -18,14 +18,21 @@ if TYPE_CHECKING:
 
 def read_queries(path: str) -> dict[str, str]:
     """query id → text, from lines of {"id" or "_id", "text"}, plain or gzipped."""
+    return {key: text for key, (text, _) in read_query_rows(path).items()}
+
+
+def read_query_rows(path: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """query id → (text, metadata), from lines of {"id" or "_id", "text"[, "metadata"]}, plain or gzipped."""
     queries = {}
     with open_text(path) as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
                     row = json.loads(line)
-                    queries[str(row["_id"] if "_id" in row else row["id"])] = str(row["text"])
-                except (ValueError, KeyError, TypeError) as error:
+                    metadata = row.get("metadata")
+                    key = str(row["_id"] if "_id" in row else row["id"])
+                    queries[key] = str(row["text"]), metadata if isinstance(metadata, dict) else {}
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
                     raise BadData(f"{path} line {number}", f"not a query ({error!r})", 'Write {"id": …, "text": …}') from error
     return queries
 

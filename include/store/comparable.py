@@ -26,9 +26,9 @@ def usable_queries(connection: Connection, collection: int, built: int, live: in
     queries = []
     for _, group in groupby(rows, key=lambda row: row[0]):
         found = list(group)
-        _, query, origin, metadata, *_ = found[0]
-        spans = tuple(_located(*row[4:]) for row in found if row[4] is not None and row[5] != LOST)
-        queries.append(GoldenQuery(query, spans, metadata, origin))
+        _, query, origin, metadata, answer, *_ = found[0]
+        spans = tuple(_located(*row[5:]) for row in found if row[5] is not None and row[6] != LOST)
+        queries.append(GoldenQuery(query, spans, metadata, origin, answer=answer))
     return queries
 
 
@@ -51,11 +51,11 @@ with shared as (
     join ragworks.generation_document b on b.generation_id = %(built)s and b.document_id = d.id and not b.staged
     left join ragworks.generation_document l on l.generation_id = %(live)s and l.document_id = d.id and not l.staged
     where d.collection_id = %(c)s and d.wanted and (l.document_id is not null or %(live)s::bigint is null))
-select q.id, q.query, q.origin, q.metadata, d.uri,
+select q.id, q.query, q.origin, q.metadata, q.answer, d.uri,
     case when s.start_char is null or s.quote is null or substr(t.text, s.start_char + 1, length(s.quote)) = s.quote
         then s.start_char else strpos(t.text, s.quote) - 1 end,
     s.end_char - s.start_char, s.grade
-from (select * from ragworks.golden_query where collection_id = %(c)s order by query_hash limit %(limit)s) q
+from (select * from ragworks.golden_query where collection_id = %(c)s and answerable order by query_hash limit %(limit)s) q
 join ragworks.golden_span s on s.golden_query_id = q.id
 left join shared d on d.uri = s.uri and (s.start_char is null or d.same)
 left join ragworks.document_text t on s.start_char is not null and t.collection_id = %(c)s and t.content_hash = d.content_hash

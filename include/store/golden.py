@@ -39,8 +39,11 @@ class GoldenSpan:
 class GoldenQuery:
     """A question and its answers.
 
+    :param spans: none when no document answers it.
     :param origin: imported, feedback (made from what users said) or added (by a person, one at a time).
     :param place: where it was read, for messages: ``file line 3``.
+    :param answer: in words, as short as a right answer can be.
+    :param answerable: False: no document answers it, and it is right to say so.
     """
 
     query: str
@@ -48,20 +51,26 @@ class GoldenQuery:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     origin: str = "imported"
     place: str = field(default="", compare=False)
+    answer: str | None = None
+    answerable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenCounts:
-    """``missing`` are documents that golden queries name and the collection does not hold."""
+    """``missing`` are documents that golden queries name and the collection does not hold.
+
+    :param unanswerable: those of ``queries`` that no document answers.
+    """
 
     queries: int
     spans: int
     documents: int
     missing: int
+    unanswerable: int = 0
 
 
 def save(connection: Connection, collection: int, queries: Iterable[GoldenQuery]) -> int:
-    """Insert queries, or replace the spans, metadata and origin of those that are there; streamed, in the caller's transaction.
+    """Insert queries, or replace all but the text of those that are there; streamed, in the caller's transaction.
 
     :return: how many.
     :raises BadData: a span ends beyond its document.
@@ -87,16 +96,15 @@ def _batches(queries: Iterable[GoldenQuery]) -> Iterator[list[GoldenQuery]]:
 
 def _save_batch(connection: Connection, collection: int, queries: Sequence[GoldenQuery]) -> None:
     rows = connection.execute(
-        "insert into ragworks.golden_query (collection_id, query, query_hash, origin, metadata)"
-        " select %s, * from unnest(%s::text[], %s::uuid[], %s::text[], %s::jsonb[])"
-        " on conflict (collection_id, query_hash) do update set origin = excluded.origin, metadata = excluded.metadata"
-        " returning query_hash, id",
+        _INSERT_QUERIES,
         (
             collection,
             [q.query for q in queries],
             [text_hash(q.query) for q in queries],
             [q.origin for q in queries],
             [Jsonb(dict(q.metadata)) for q in queries],
+            [q.answer for q in queries],
+            [q.answerable for q in queries],
         ),
     )
     ids: dict[UUID, int] = dict(rows.fetchall())
@@ -127,7 +135,7 @@ def delete_all(connection: Connection, collection: int) -> int:
 def forget_document(connection: Connection, collection: int, uri: str) -> int:
     """Erase what golden queries and the reports of quality gates hold of a document.
 
-    A query that has no other answer goes with it.
+    A query that has no other answer goes with it; of one that has, the answer in words, which may be the document's.
 
     :return: spans removed.
     """
@@ -141,6 +149,7 @@ def forget_document(connection: Connection, collection: int, uri: str) -> int:
         " and not exists (select from ragworks.golden_span s where s.golden_query_id = q.id)",
         ([row[0] for row in touched],),
     )
+    connection.execute("update ragworks.golden_query set answer = null where id = any(%s)", ([row[0] for row in touched],))
     connection.execute(
         "update ragworks.generation set gate = jsonb_set(gate, '{worst}', coalesce((select jsonb_agg(w) from"
         " jsonb_array_elements(gate -> 'worst') w where not w -> 'documents' ? %(uri)s::text), '[]'))"
@@ -152,7 +161,7 @@ def forget_document(connection: Connection, collection: int, uri: str) -> int:
 
 
 def count(connection: Connection, collection: int) -> GoldenCounts:
-    """Queries, spans and documents, and the documents that are not in the collection."""
+    """Queries, spans and documents, the documents that are not in the collection, and the unanswerable queries."""
     row = connection.execute(_COUNT, {"c": collection}).fetchone()
     return GoldenCounts(*row) if row else GoldenCounts(0, 0, 0, 0)
 
@@ -161,15 +170,16 @@ def golden_queries(connection: Connection, collection: int) -> Iterator[GoldenQu
     """Every golden query in the order of arrival, streamed."""
     with connection.cursor(name="golden") as cursor:
         rows = cursor.execute(
-            "select q.id, q.query, q.origin, q.metadata, s.uri, s.start_char, s.end_char, s.grade"
-            " from ragworks.golden_query q join ragworks.golden_span s on s.golden_query_id = q.id"
+            "select q.id, q.query, q.origin, q.metadata, q.answer, q.answerable, s.uri, s.start_char, s.end_char, s.grade"
+            " from ragworks.golden_query q left join ragworks.golden_span s on s.golden_query_id = q.id"
             " where q.collection_id = %s order by q.id, s.uri, s.start_char nulls first",
             (collection,),
         )
         for _, group in groupby(rows, key=lambda row: row[0]):
             found = list(group)
-            _, query, origin, metadata, *_ = found[0]
-            yield GoldenQuery(query, tuple(GoldenSpan(*row[4:]) for row in found), metadata, origin)
+            _, query, origin, metadata, answer, answerable, *_ = found[0]
+            spans = tuple(GoldenSpan(*row[6:]) for row in found if row[6] is not None)
+            yield GoldenQuery(query, spans, metadata, origin, answer=answer, answerable=answerable)
 
 
 def queries_of_document(connection: Connection, collection: int, uri: str) -> list[tuple[str, GoldenSpan]]:
@@ -182,6 +192,23 @@ def queries_of_document(connection: Connection, collection: int, uri: str) -> li
     )
     return [(query, GoldenSpan(*span)) for query, *span in rows]
 
+
+def origins(connection: Connection, collection: int, queries: Sequence[str]) -> dict[str, str]:
+    """Which of these queries are golden already, and how they became so."""
+    rows = connection.execute(
+        "select query, origin from ragworks.golden_query where collection_id = %s and query_hash = any(%s)",
+        (collection, [text_hash(query) for query in queries]),
+    )
+    return dict(rows.fetchall())
+
+
+_INSERT_QUERIES = """
+insert into ragworks.golden_query (collection_id, query, query_hash, origin, metadata, answer, answerable)
+select %s, * from unnest(%s::text[], %s::uuid[], %s::text[], %s::jsonb[], %s::text[], %s::bool[])
+on conflict (collection_id, query_hash) do update set origin = excluded.origin, metadata = excluded.metadata,
+    answer = excluded.answer, answerable = excluded.answerable
+returning query_hash, id
+"""
 
 _OUTSIDE = """
 select n.position, length(t.text)
@@ -203,6 +230,7 @@ left join ragworks.document_text t on t.collection_id = d.collection_id and t.co
 _COUNT = """
 select count(distinct q.id), count(s.uri), count(distinct s.uri),
     count(distinct s.uri) filter (where not exists (
-        select from ragworks.desired_document d where d.collection_id = %(c)s and d.uri = s.uri and d.wanted))
+        select from ragworks.desired_document d where d.collection_id = %(c)s and d.uri = s.uri and d.wanted)),
+    count(distinct q.id) filter (where not q.answerable)
 from ragworks.golden_query q left join ragworks.golden_span s on s.golden_query_id = q.id where q.collection_id = %(c)s
 """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from include.store import golden
+from include.store import answers, evaluations, feedback, golden
 from include.store.naming import Name
 
 if TYPE_CHECKING:
@@ -153,6 +153,18 @@ def _erase_golden(connection: Connection, target: Target) -> int:
     return golden.forget_document(connection, target.collection, target.uri)
 
 
+def _erase_evaluations(connection: Connection, target: Target) -> int:
+    return evaluations.forget_document(connection, target.collection, target.uri)
+
+
+def _erase_answers(connection: Connection, target: Target) -> int:
+    return answers.forget_document(connection, target.collection, target.uri) + _NAMED_IN_ANSWERS(connection, target)
+
+
+def _erase_feedback(connection: Connection, target: Target) -> int:
+    return feedback.erase_feedback(connection, target.collection, target.uri) + _NAMED_IN_FEEDBACK(connection, target)
+
+
 def _erase_text(connection: Connection, target: Target) -> int:
     """Texts that no document has any more: also those of versions that no run got to publish."""
     return connection.execute(
@@ -165,7 +177,16 @@ def _erase_text(connection: Connection, target: Target) -> int:
     ).rowcount
 
 
+_IN_ANSWERS = "answer_id in (select id from ragworks.query_log where collection_id = %(c)s)"
 _IN_RUNS = "run_id in (select id from ragworks.run where collection_id = %(c)s)"
+
+_NAMED_IN_ANSWERS = _rewrite(
+    "answer", ("question", "text", "citations"), "id in (select id from ragworks.query_log where collection_id = %(c)s)"
+)
+
+_NAMED_IN_FEEDBACK = _rewrite(
+    "feedback", ("answer", "comment"), "query_id in (select id from ragworks.query_log where collection_id = %(c)s)"
+)
 
 # In this order: the queue before the document's row, as workers lock them the other way round only while forget keeps them
 # out; texts last, when nothing names them any more.
@@ -211,6 +232,17 @@ TRACES: tuple[Trace, ...] = (
     Trace("run", ("plan", "error"), _rewrite("run", ("plan", "error"), "collection_id = %(c)s")),
     Trace("validation_report", ("result",), _rewrite("validation_report", ("result",), _IN_RUNS)),
     Trace("golden_span", ALL, _erase_golden),
+    Trace("evaluation", ("name", "configuration", "report"), _erase_evaluations),
+    # Before what it judges: words about a result that had the document may be the document's own.
+    Trace("feedback", ("answer", "document", "comment"), _erase_feedback),
+    Trace(
+        "query_log",
+        ("query", "passport", "results"),
+        _rewrite("query_log", ("query", "passport", "results"), "collection_id = %(c)s"),
+    ),
+    # An answer that had it among its passages may say what it said, cited or not: its text goes whole.
+    Trace("answer", ("question", "text", "citations"), _erase_answers),
+    Trace("answer_source", ALL, _delete(f"delete from ragworks.answer_source where uri = %(u)s and {_IN_ANSWERS}")),
     Trace("generation", ("metrics", "gate"), _rewrite("generation", ("metrics", "gate"), "collection_id = %(c)s")),
     Trace("document_text", ALL, _erase_text),
 )

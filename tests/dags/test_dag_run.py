@@ -30,7 +30,7 @@ def test_the_first_run_fills_the_index_and_announces_it(
 ) -> None:
     result = run_dag("index_handbook")
     assert result.state == "success"
-    assert result.tasks == {t: ["success"] for t in ("plan", "index", "validate", "publish")}
+    assert result.tasks == {t: ["success"] for t in ("plan", "index", "validate", "publish")} | {"evaluate": ["skipped"]}
     assert {row["document"] for row in export(settings, handbook)} == {"pools.md", "assets.md", "timetables.md"}
     [(run, generation, state)] = query(
         settings, "select id, generation_id, state from ragworks.run where key = %s", result.run_id
@@ -57,7 +57,13 @@ def test_an_unchanged_run_is_no_news(handbook: str, run_dag: Callable[..., DagRu
     run_dag("index_handbook")
     result = run_dag("index_handbook")
     assert result.state == "success"
-    assert result.tasks == {"plan": ["success"], "index": ["skipped"], "validate": ["success"], "publish": ["skipped"]}
+    assert result.tasks == {
+        "plan": ["success"],
+        "index": ["skipped"],
+        "validate": ["success"],
+        "publish": ["skipped"],
+        "evaluate": ["skipped"],
+    }
     assert result.events == []
     counts = query(settings, "select state, embedded, written from ragworks.run where key = %s", result.run_id)
     assert counts == [("done", 0, 0)]
@@ -72,7 +78,13 @@ def test_a_deletion_is_published_with_nothing_to_embed(
     assert (stopped.state, stopped.tasks["plan"], stopped.tries["plan"]) == ("failed", ["failed"], 1)
     assert len(export(settings, handbook)) == 3
     result = run_dag("index_handbook", allow_deletes=True)
-    assert result.tasks == {"plan": ["success"], "index": ["skipped"], "validate": ["success"], "publish": ["success"]}
+    assert result.tasks == {
+        "plan": ["success"],
+        "index": ["skipped"],
+        "validate": ["success"],
+        "publish": ["success"],
+        "evaluate": ["skipped"],
+    }
     assert {row["document"] for row in export(settings, handbook)} == {"assets.md", "timetables.md"}
     assert [event["extra"]["deleted"] for event in result.events] == [1]
 
@@ -92,7 +104,13 @@ def test_a_plan_says_what_would_be_done_and_does_nothing(
     assert "changed  pools.md   its content changed" in log
     assert "This would stop the run: this run would delete 1 of 3 documents" in log
     assert result.state == "success"
-    assert result.tasks == {"plan": ["success"], "index": ["skipped"], "validate": ["skipped"], "publish": ["skipped"]}
+    assert result.tasks == {
+        "plan": ["success"],
+        "index": ["skipped"],
+        "validate": ["skipped"],
+        "publish": ["skipped"],
+        "evaluate": ["skipped"],
+    }
     assert export(settings, handbook) == before
     assert result.events == []
     planned = query(
@@ -114,7 +132,13 @@ def test_rollback_from_the_form(
     run_dag("index_handbook")
     assert len(export(settings, handbook)) > len(before)
     result = run_dag("index_handbook", mode="rollback")
-    assert result.tasks == {"plan": ["success"], "index": ["skipped"], "validate": ["success"], "publish": ["success"]}
+    assert result.tasks == {
+        "plan": ["success"],
+        "index": ["skipped"],
+        "validate": ["success"],
+        "publish": ["success"],
+        "evaluate": ["skipped"],
+    }
     assert export(settings, handbook) == before
     [event] = result.events
     assert (event["extra"]["generation"], event["extra"]["replaced"], event["extra"]["behind"]) == (1, 2, 0)
@@ -144,6 +168,7 @@ def test_a_missing_folder_fails_at_once_and_is_noted(
         "index": ["upstream_failed"],
         "validate": ["upstream_failed"],
         "publish": ["upstream_failed"],
+        "evaluate": ["upstream_failed"],
     }
     assert result.tries["plan"] == 1  # Terminal: not tried again
     [(state, error)] = query(settings, "select state, error from ragworks.run where key = %s", result.run_id)
@@ -196,3 +221,24 @@ def test_a_retry_after_a_crash_still_announces_what_the_first_try_published(hand
     operator = PublishIndexOperator(task_id="publish", collection=handbook, run_key="crashed")
     operator.execute({"outlet_events": events})  # type: ignore[typeddict-item]
     assert events[index_asset(handbook)].extra["written"] == 3
+
+
+def test_what_is_published_is_scored_on_the_golden_queries(
+    handbook: str, run_dag: Callable[..., DagRunResult], settings: Settings, documents: Path
+) -> None:
+    from include.store import collections, golden
+    from include.store.pool import open_pool
+
+    run_dag("index_handbook")
+    asked = golden.GoldenQuery("How many tasks run at once?", (golden.GoldenSpan("pools.md"),))
+    with open_pool(settings) as pool, pool.connection() as connection:
+        golden.save(connection, collections.collection_id(connection, handbook), [asked])
+    (documents / "assets.md").write_text("# Assets\n\nAn event of an asset starts the runs that wait for it.\n")
+    result = run_dag("index_handbook")
+    assert (result.state, result.tasks["evaluate"]) == ("success", ["success"])
+    [(key, generation, queries, value)] = query(
+        settings,
+        "select r.key, e.generation_id, e.report -> 'questions' -> 'queries', e.report -> 'measures' -> 'ndcg@10' -> 'value'"
+        " from ragworks.evaluation e join ragworks.run r on r.id = e.run_id",
+    )
+    assert (key, generation, queries, value) == (result.run_id, 1, 1, 1.0)

@@ -69,7 +69,11 @@ def test_a_file_plain_and_gzipped(tmp_path: Path) -> None:
         ('{"relevant": [{"document": "a"}]}', "query is missing"),
         ('{"query": " ", "relevant": [{"document": "a"}]}', "query is missing"),
         ('{"query": "q"}', "relevant is not a list"),
-        ('{"query": "q", "relevant": []}', "relevant is not a list"),
+        ('{"query": "q", "relevant": []}', 'relevant is not a list.*"answerable": false'),
+        ('{"query": "q", "relevant": [{"document": "a"}], "answerable": false}', "has an answer and is not answerable"),
+        ('{"query": "q", "relevant": [], "answerable": false, "answer": "x"}', "has an answer and is not answerable"),
+        ('{"query": "q", "relevant": [], "answerable": "no"}', "answerable is 'no'"),
+        ('{"query": "q", "relevant": [{"document": "a"}], "answer": 3}', "answer is missing or no text"),
         ('{"query": "q", "relevant": ["a"]}', r"relevant\[0\] is not a JSON object"),
         ('{"query": "q", "relevant": [{"document": "a"}, {"doc": "a"}]}', r"relevant\[1\] has an unknown key 'doc'"),
         ('{"query": "q", "relevant": [{"document": "a"}], "tags": 1}', "unknown key 'tags'"),
@@ -183,19 +187,6 @@ def test_gains_by_hand() -> None:
     assert gains(hits, spans, 2) == [0.0, 2.0]
 
 
-def test_whole_documents_are_scored_as_evaluate_scores_them() -> None:
-    from include.evaluation.evaluate import score
-
-    query = GoldenQuery("q", (GoldenSpan("a", grade=3.0), GoldenSpan("d", grade=1.0), GoldenSpan("z", grade=2.0)))
-    hits = [_hit(d, n, n + 1) for n, d in enumerate("cabadcze")]
-    gained = gains(hits, query, 10)
-    assert gained == [0.0, 3.0, 0.0, 1.0, 2.0, 0.0]
-    ranking = [(d, 0.0) for d in "cabdze"]
-    theirs = score({"q": ranking}, {"q": {"a": 3, "d": 1, "z": 2}}, 10)
-    assert ndcg(gained, query, 10) == pytest.approx(theirs["ndcg@10"], abs=1e-4)
-    assert recall(gained, query) == pytest.approx(theirs["recall@10"], abs=1e-4)
-
-
 def test_the_interval_is_that_of_the_normal_law() -> None:
     import numpy as np
 
@@ -237,7 +228,8 @@ def test_the_command(two: TwoGenerations, settings: Settings, tmp_path: Path, ca
     )
     done = _golden(settings, capsys, "--import", str(path), "--list")
     assert {k: v for k, v in done.items() if k != "golden"} == {
-        "collection": "handbook", "imported": 2, "removed": 0, "queries": 2, "spans": 2, "documents": 2, "missing": 1
+        "collection": "handbook", "imported": 2, "removed": 0, "queries": 2, "spans": 2, "documents": 2, "missing": 1,
+        "unanswerable": 0,
     }  # fmt: skip
     path.write_text("".join(json.dumps(line) + "\n" for line in done["golden"]))
     again = _golden(settings, capsys, "--clear", "--import", str(path), "--list")
