@@ -53,6 +53,9 @@ class HashEmbedder:
     def embed_query(self, text: str) -> NDArray[np.float32]:
         return self.embed_documents([text])[0]
 
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self.embed_documents(texts)
+
 
 def index(settings: Settings, name: str, *, embedder: Embedder | None = None, **options: Any) -> dict[str, Any]:
     """Run the whole pipeline in this process."""

@@ -49,6 +49,10 @@ class Embedder(Protocol):
         """One vector of shape (dimension,), unit length."""
         ...
 
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """What :meth:`embed_query` gives for each, of shape (len(texts), dimension), in one go."""
+        ...
+
 
 def open_embedder(embedding: Embedding, settings: Settings) -> Embedder:
     """The embedder that these settings name; nothing heavy is imported yet.

@@ -71,6 +71,10 @@ class EndpointEmbedder:
         """One vector of shape (dimension,)."""
         return np.asarray(self._request([text])[0], dtype=np.float32)
 
+    def embed_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of shape (len(texts), dimension)."""
+        return self.embed_documents(texts)
+
     @cached_property
     def _client(self) -> Any:
         import openai

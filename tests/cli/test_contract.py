@@ -72,7 +72,7 @@ def test_reading(ragworks: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n1\tphysics.txt\t1\n")
     files = ("--queries", str(tmp_path / "q.jsonl"), "--qrels", str(tmp_path / "qrels.tsv"))
     scores = ragworks("evaluate", "handbook", *files, "--json")
-    assert list(scores) == ["queries", "ndcg@10", "recall@10", "mrr@10", "p50_ms", "p95_ms"]
+    assert {"queries", "ndcg@10", "recall@10", "mrr@10", "p50_ms", "p95_ms"} <= scores.keys()
     assert (scores["queries"], scores["ndcg@10"]) == (1, 1.0)
 
 
