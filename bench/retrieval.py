@@ -215,23 +215,23 @@ def _retrieved(judged: Judged, peer: Any, questions: Any) -> dict[str, list[str]
 # Rules of fusion: scores of a pool of chunks (both of all of it), their ranks in the two orders, the weight → scores.
 
 
-def _spread(scores: Scores) -> Scores:
-    """Min-max over all candidates."""
-    spread: Scores = (scores - scores.min()) / ((scores.max() - scores.min()) or 1.0)
+def _spread(scores: Scores, low: float) -> Scores:
+    """From 0 at ``low`` to 1 at the best."""
+    spread: Scores = (scores - low) / ((scores.max() - low) or 1.0)
     return spread
 
 
-def _standard(scores: Scores) -> Scores:
-    spread = scores.std()
-    standard: Scores = (scores - scores.mean()) / (spread or 1.0)
-    return standard
+def _listed(scores: Scores, ranks: Scores) -> Scores:
+    """Min-max over a way's own list, 0 for what is not in it."""
+    own = scores[ranks < POOL]
+    return np.clip(_spread(scores, own.min()), 0, 1) if len(own) else np.zeros_like(scores)
 
 
 RULES: dict[str, Callable[[Scores, Scores, Scores, Scores, float], Scores]] = {
-    "min-max of each list (served)": lambda d, s, rd, rs, w: fuse(d, s, w, POOL),
-    "min-max of the pool": lambda d, s, rd, rs, w: w * _spread(d) + (1 - w) * _spread(s),
-    "theoretical minimum (TM2C2)": lambda d, s, rd, rs, w: w * (d + 1) / (d.max() + 1) + (1 - w) * s / (s.max() or 1.0),
-    "standard scores": lambda d, s, rd, rs, w: w * _standard(d) + (1 - w) * _standard(s),
+    "standard scores of the candidates (served)": lambda d, s, rd, rs, w: fuse(d, s, w, POOL),
+    "min-max of the candidates": lambda d, s, rd, rs, w: w * _spread(d, d.min()) + (1 - w) * _spread(s, s.min()),
+    "min-max of each list": lambda d, s, rd, rs, w: w * _listed(d, rd) + (1 - w) * _listed(s, rs),
+    "theoretical minimum (TM2C2)": lambda d, s, rd, rs, w: w * _spread(d, -1.0) + (1 - w) * _spread(s, 0.0),
     "reciprocal rank 60, weighted": lambda d, s, rd, rs, w: (
         w * np.where(rd < POOL, 1 / (61 + rd), 0) + (1 - w) * np.where(rs < POOL, 1 / (61 + rs), 0)
     ),

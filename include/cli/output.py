@@ -35,7 +35,7 @@ class Output:
     def line(self, text: str = "") -> None:
         """A line for a person; nothing with --json."""
         if not self.as_json:
-            print(text)
+            print(text, flush=True)  # a reader at a pipe waits for it
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "") -> None:
         """A table for a person; nothing with --json."""

@@ -1,8 +1,8 @@
 """Joins meaning and words into one score.
 
-Cosine similarities and BM25 scores are put on one scale over the candidates of the query, then added with a weight (convex
-combination: Bruch, Gai and Ingber 2023, "An Analysis of Fusion Functions for Hybrid Retrieval"). bench/retrieval.py compares
-it with reciprocal rank fusion and others on five collections; docs/retrieval.md has the table.
+Cosine similarities and BM25 scores are made comparable over the candidates of the query: each less its mean, by its standard
+deviation (Montague and Aslam 2001, "Relevance score normalization for metasearch"), then added with a weight.
+bench/retrieval.py compares the rule with min-max scaling, reciprocal ranks and others; docs/retrieval.md has the table.
 """
 
 from __future__ import annotations
@@ -19,21 +19,32 @@ if TYPE_CHECKING:
 DEPTH = Retrieval().candidates
 
 
-def fuse(dense: NDArray[np.float64], lexical: NDArray[np.float64], dense_weight: float, depth: int) -> NDArray[np.float64]:
-    """Scores from 0 to 1 of a query's candidates, each array of shape (candidates,).
+def fuse(
+    dense: NDArray[np.float64], lexical: NDArray[np.float64], dense_weight: float, depth: int = DEPTH
+) -> NDArray[np.float64]:
+    """Scores of a query's candidates, arrays of shape (candidates,): 1 for the best one, 0 for the least of the first ones.
 
-    Both are scores of all candidates, also of those that only one of the two ways found. Each is scaled from 0 at the last
-    of its own ``depth`` best, or at its least possible value when it found fewer, to 1 at the best.
+    Both are scores of all candidates, also of those that only one of the two ways found.
 
-    :param depth: ``retrieval.candidates``; a chunk's score does not depend on how many more were looked at.
+    :param depth: ``retrieval.candidates``: the best so many of each way are the first ones, by which scores are scaled. So a
+        chunk's score does not depend on how many more were looked at.
     """
-    least = float(dense.min(initial=1.0))
-    return dense_weight * _scaled(dense, least, depth) + (1 - dense_weight) * _scaled(lexical, 0.0, depth)
+    if not len(dense):
+        return np.zeros(0)
+    first = _best(dense, depth) | (_best(lexical, depth) & (lexical > 0))
+    total = dense_weight * _standard(dense, first) + (1 - dense_weight) * _standard(lexical, first)
+    low, high = float(total[first].min()), float(total[first].max())
+    return (total - low) / (high - low) if high > low else np.ones_like(total)
 
 
-def _scaled(values: NDArray[np.float64], least: float, depth: int) -> NDArray[np.float64]:
-    low = float(np.partition(values, -depth)[-depth]) if len(values) >= depth else least
-    high = float(values.max(initial=low))
-    if high > low:
-        return np.clip((values - low) / (high - low), 0.0, None)
-    return np.full_like(values, float(high > 0))  # none differs
+def _best(values: NDArray[np.float64], depth: int) -> NDArray[np.bool_]:
+    if len(values) <= depth:
+        return np.ones(len(values), dtype=np.bool_)
+    least: np.float64 = np.partition(values, -depth)[-depth]
+    return np.greater_equal(values, least)
+
+
+def _standard(values: NDArray[np.float64], first: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """In standard deviations from the mean of the first ones; 0 where these do not differ."""
+    spread = float(values[first].std())
+    return (values - values[first].mean()) / spread if spread > 0 else np.zeros_like(values)

@@ -19,24 +19,33 @@ def test_each_way_alone() -> None:
 
 
 def test_the_weight_is_the_share_of_meaning() -> None:
-    assert _fuse([0.9, 0.1], [0.0, 8.0], 0.7) == pytest.approx([0.7, 0.3])
+    dense, lexical = [0.9, 0.1], [0.0, 8.0]
+    assert np.argmax(_fuse(dense, lexical, 0.6)) == 0
+    assert np.argmax(_fuse(dense, lexical, 0.4)) == 1
+
+
+def test_neither_scale_matters() -> None:
+    draw = np.random.default_rng(1)
+    dense, lexical = draw.random(30), draw.random(30)
+    assert fuse(dense * 9 - 3, lexical * 40, 0.3) == pytest.approx(fuse(dense, lexical, 0.3))
 
 
 def test_a_score_does_not_depend_on_how_much_more_was_looked_at() -> None:
-    """Scaled by the best ``depth`` alone: a reader who asks for more sees the same order at the top."""
+    """A reader who asks for more sees the same order at the top, with the same scores."""
     draw = np.random.default_rng(0)
     dense, lexical = np.sort(draw.random(50))[::-1], draw.random(50)
     lexical[10:] /= 100
     few, many = (fuse(dense[:n], lexical[:n], 0.5, 10) for n in (20, 50))
+    lexical_best = np.argsort(-lexical)[:10]
+    assert set(lexical_best) <= set(range(10))
     assert many[:20] == pytest.approx(few)
-    assert few[10:].max() < few[:10].max()
 
 
 def test_no_scores_differ() -> None:
     assert _fuse([0.4], [2.0], 0.5) == [1.0]
-    assert _fuse([0.4, 0.4], [0.0, 0.0], 0.5) == [0.5, 0.5]  # no word was found
+    assert _fuse([0.4, 0.4], [0.0, 0.0], 0.5) == [1.0, 1.0]
     assert _fuse([], [], 0.5) == []
 
 
-def test_a_single_word_found_counts_in_full() -> None:
-    assert _fuse([0.9, 0.8], [0.0, 0.5], 0.5) == pytest.approx([0.5, 0.5])
+def test_without_a_word_found_meaning_decides() -> None:
+    assert np.argsort(_fuse([0.2, 0.9, 0.5], [0.0, 0.0, 0.0], 0.1)).tolist() == [0, 2, 1]
