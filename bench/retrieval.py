@@ -239,7 +239,7 @@ RULES: dict[str, Callable[[Scores, Scores, Scores, Scores, float], Scores]] = {
 
 
 def _fusions(judged: Judged, scored: dict[str, tuple[Scores, Scores]]) -> dict[str, Any]:
-    """For each rule: nDCG@10 with even weight, and with the weight fitted on the other half; the curve over weights."""
+    """For each rule: nDCG@10 with the default weight, and with the weight fitted on the other half; the curve over weights."""
     queries = list(scored)
     draw = np.random.default_rng(0).permutation(len(queries))
     halves = (draw[::2], draw[1::2])
@@ -254,9 +254,9 @@ def _fusions(judged: Judged, scored: dict[str, tuple[Scores, Scores]]) -> dict[s
     found = {}
     for rule, of in values.items():
         fitted = np.concatenate([of[int(of[:, a].mean(axis=1).argmax()), b] for a, b in (halves, halves[::-1])])
-        even = of[WEIGHTS.index(0.5)].mean()
+        even = of[WEIGHTS.index(Retrieval().dense_weight)].mean()
         curve = [round(float(v), 4) for v in of.mean(axis=1)]
-        found[rule] = {"even": round(float(even), 4), "fitted": round(float(fitted.mean()), 4), "curve": curve}
+        found[rule] = {"default": round(float(even), 4), "fitted": round(float(fitted.mean()), 4), "curve": curve}
     return found
 
 
@@ -289,15 +289,15 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
             for r in rows
         ),
         "",
-        "| rule of fusion (even weight / fitted on the other half) | "
+        "| rule of fusion (dense weight 0.55, the default / fitted on the other half) | "
         + " | ".join(r["collection"] for r in rows)
         + " | mean |",
         "|---|" + "---|" * (len(rows) + 1),
     ]
     for rule in RULES:
         of = [r["fusion"][rule] for r in rows]
-        mean = f"{_mean(f['even'] for f in of):.4f} / {_mean(f['fitted'] for f in of):.4f}"
-        lines.append(f"| {rule} | " + " | ".join(f"{f['even']:.3f} / {f['fitted']:.3f}" for f in of) + f" | {mean} |")
+        mean = f"{_mean(f['default'] for f in of):.4f} / {_mean(f['fitted'] for f in of):.4f}"
+        lines.append(f"| {rule} | " + " | ".join(f"{f['default']:.3f} / {f['fitted']:.3f}" for f in of) + f" | {mean} |")
     return "\n".join(lines) + "\n"
 
 

@@ -252,7 +252,7 @@ class Retrieval(_Section):
     """
 
     mode: Mode = "hybrid"
-    dense_weight: float = Field(default=0.5, ge=0, le=1)
+    dense_weight: float = Field(default=0.55, ge=0, le=1)  # the middle of the best: bench/retrieval.py
     candidates: int = Field(default=100, ge=10, le=1000)
     reranker: str | None = None
     rerank_weight: float = Field(default=0.5, ge=0, le=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +22,59 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # two workers with two threads each would wait for each other
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+# Files that run in one worker, one after the other: two stacks at once compete for ports and for the processor, and what
+# the fault tests share (a warm process, templates of databases) is dear. Every other file is a group of its own.
+GROUPS = {
+    "tests/dags/test_live_airflow.py": "airflow",
+    "tests/stack/test_airflow.py": "airflow",
+    "tests/promises/test_fault_matrix.py": "faults",
+    "tests/promises/test_other_faults.py": "faults",
+}
+# What takes longest begins first, so that no worker is left with it at the end.
+FIRST = (
+    "tests/promises/test_fault_matrix.py",
+    "tests/promises/test_other_faults.py",
+    "tests/dags/test_live_airflow.py",
+    "tests/stack/test_airflow.py",
+    "tests/promises",
+    "tests/evaluation",
+    "tests/serving",
+    "tests/retrieval",
+    "tests/privacy",
+    "tests/indexing",
+    "tests/dags",
+)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 _numbers = itertools.count()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Say which tests share a worker, and order them; without workers nothing changes."""
+    if not hasattr(config, "workerinput"):
+        return
+    root = Path(__file__).parents[1]
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(root).as_posix()
+        return next((number for number, first in enumerate(FIRST) if path.startswith(first)), len(FIRST))
+
+    for item in items:
+        path = item.path.relative_to(root).as_posix()
+        item.add_marker(pytest.mark.xdist_group(GROUPS.get(path, path)))
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of an embedded server of this session."""
     home = tmp_path_factory.mktemp("postgres")
-    yield embedded.ensure_running(home)
+    url = embedded.ensure_running(home)
+    never_wait_for_the_disk(url)
+    yield url
     embedded.stop(home)
 
 
@@ -39,7 +83,7 @@ def database_url(postgres: str) -> Iterator[str]:
     """URL of an empty database."""
     name = f"test_{next(_numbers)}"
     with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        connection.execute(sql.SQL("create database {} strategy file_copy").format(sql.Identifier(name)))
     parts = conninfo_to_dict(postgres) | {"dbname": name}
     yield f"postgresql://{parts['user']}:{parts['password']}@{parts['host']}:{parts['port']}/{name}"
     with psycopg.connect(postgres, autocommit=True) as connection:
@@ -90,6 +134,19 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"needs the public test data in {SHARED_DATA}")
     return SHARED_DATA
+
+
+def never_wait_for_the_disk(url: str) -> None:
+    """Tests kill processes, never the machine; on a busy disk a database takes a second to make and another to drop."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for setting in (b"fsync", b"full_page_writes"):
+            connection.execute(b"alter system set %s = off" % setting)
+        connection.execute("select pg_reload_conf()")
+
+
+def free_port() -> int:
+    """A free port below those that the system gives to clients, which may take one before a slow server listens on it."""
+    return next(port for port in iter(lambda: random.randrange(20_000, 30_000), 0) if embedded.port_is_free(port))
 
 
 def write_rows(path: Path, rows: list[Mapping[str, Any]]) -> None:

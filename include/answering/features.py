@@ -66,13 +66,14 @@ def best_sentence(reading: Reading) -> Sentence:
 
 def answering(reading: Reading) -> list[Sentence]:
     """The sentences that can be an answer; all of them if none can."""
-    return [s for s in reading.sentences if not _is_heading(s)] or list(reading.sentences)
+    return [s for s in reading.sentences if not _says_nothing(s)] or list(reading.sentences)
 
 
-def _is_heading(sentence: Sentence) -> bool:
+def _says_nothing(sentence: Sentence) -> bool:
+    """A heading, a question, or a block of code, which may hold the question itself as an example."""
     text = sentence.text
     is_title = sentence.start == 0 and len(text) < 100 and not text.endswith((".", "!", "。", "…", '"', "”", ":", ";", "|"))
-    return text.startswith("#") or text.endswith(("?", "？")) or is_title
+    return text.startswith(("#", "```")) or text.endswith(("?", "？")) or is_title
 
 
 def score(sentence: Sentence) -> float:

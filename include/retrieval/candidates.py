@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from include.store.lexical import Key, Words
     from include.store.pool import Connection
     from include.store.scope import Scope
-    from include.store.search import Scan
 
 Ranked = tuple["Key", float, dict[str, float]]  # chunk, score, parts of the score
 
@@ -79,8 +78,8 @@ def candidates(connection: Connection, held: Generation, asked: Asked, seen: Sco
     words = _words(connection, held, asked)
     keys: set[Key] = set()
     if asked.vector is not None:
-        scan = _scan(connection, seen)
-        keys.update(search.nearest(connection, held, asked.vector, seen, limit=depth, scan=scan))
+        matching = scope.matching_chunks(connection, seen, most=search.exact_up_to(seen.total) + 1)  # no further than needed
+        keys.update(search.nearest(connection, held, asked.vector, seen, limit=depth, matching=matching))
     if words is not None:
         keys.update(lexical.best(connection, held, words, seen, limit=depth, sure=min(sure, depth)))
     rows = search.scores(connection, held, list(keys), asked.vector, words)
@@ -92,12 +91,6 @@ def candidates(connection: Connection, held: Generation, asked: Asked, seen: Sco
     similar = np.array([part.get("dense", 0.0) for part in parts])
     order = np.lexsort((-similar, -total))  # further ties stay ordered by document and place
     return [(rows[i][0], float(total[i]), parts[i]) for i in order]
-
-
-def _scan(connection: Connection, seen: Scope) -> Scan:
-    """Counts what may be seen no further than the answer needs."""
-    matching = scope.matching_chunks(connection, seen, most=search.exact_up_to(seen.total) + 1)
-    return search.choose_scan(matching, seen.total)
 
 
 def _totals(parts: list[dict[str, float]], asked: Asked) -> NDArray[np.float64]:

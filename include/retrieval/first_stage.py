@@ -26,7 +26,10 @@ SPARE_HITS = 10  # read beyond what is asked for, so that folded copies rarely n
 def snapshot(connection: Connection) -> Iterator[None]:
     """All that is read inside belongs to one state of the index, also while another is published."""
     with connection.transaction():
-        connection.execute("set transaction isolation level repeatable read, read only")
+        # no parallel workers: starting them takes longer than a search, and many searches run at once
+        connection.execute(
+            "set transaction isolation level repeatable read, read only; set local max_parallel_workers_per_gather = 0"
+        )
         yield
 
 

@@ -15,13 +15,14 @@ import pytest
 import yaml
 
 from include.config import Settings
+from tests.conftest import free_port
 from tests.support import export, query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-WAIT = 150  # seconds for a run: the first loads the model on a busy machine
+WAIT = 240  # seconds for a run: the first loads the model on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Clien
         (collections / f"{name}.yaml").write_text(yaml.safe_dump(content))
     settings = Settings(home=folder / "home", collections_dir=collections, artifacts=(folder / "artifacts").as_uri())
     try:
-        status = airflow.up(settings, port=18080, progress=lambda line: None)
+        status = airflow.up(settings, port=free_port(), progress=lambda line: None)
         password = json.loads(status.password_file.read_text())[status.user]
         with httpx.Client(base_url=status.url, timeout=30, trust_env=False) as client:
             reply = client.post("/auth/token", json={"username": status.user, "password": password})
@@ -67,7 +68,13 @@ def test_a_triggered_run_indexes_and_the_next_one_has_nothing_to_do(live: tuple[
 
     client, settings, documents = live
     first = _run(client, {"mode": "incremental", "allow_deletes": False, "workers": 2})
-    assert first == {"plan": ["success"], "index": ["success", "success"], "validate": ["success"], "publish": ["success"]}
+    assert first == {
+        "plan": ["success"],
+        "index": ["success", "success"],
+        "validate": ["success"],
+        "publish": ["success"],
+        "evaluate": ["skipped"],
+    }
     with open_pool(settings) as pool:
         [best], passport = Searcher(settings, pool, "manual").search("what limits parallel tasks?", top_k=1)
     assert best.document == "pools.md"
@@ -78,7 +85,13 @@ def test_a_triggered_run_indexes_and_the_next_one_has_nothing_to_do(live: tuple[
         ("ragworks.manual.index", 2, 2)
     ]
     second = _run(client, {})
-    assert second == {"plan": ["success"], "index": ["skipped"], "validate": ["success"], "publish": ["skipped"]}
+    assert second == {
+        "plan": ["success"],
+        "index": ["skipped"],
+        "validate": ["success"],
+        "publish": ["skipped"],
+        "evaluate": ["skipped"],
+    }
 
 
 @pytest.mark.slow
@@ -89,6 +102,7 @@ def test_a_plan_stops_after_its_first_task(live: tuple[httpx.Client, Settings, P
         "index": ["skipped"],
         "validate": ["skipped"],
         "publish": ["skipped"],
+        "evaluate": ["skipped"],
     }
 
 
@@ -128,7 +142,7 @@ def test_a_file_that_is_dropped_into_a_watched_folder_is_indexed_by_itself(live:
     started = datetime.fromisoformat(plan["start_date"]).timestamp() - dropped
     [(published,)] = query(settings, "select extract(epoch from finished_at)::float from ragworks.run where key = %s", run)
     print(f"\nfrom the write to the first task {started:.1f} s, to the published index {published - dropped:.1f} s")
-    assert 0 < started < 30  # a few seconds on a machine that has nothing else to do
+    assert 0 < started < 90  # a few seconds on a machine that has nothing else to do
 
 
 @pytest.mark.slow

@@ -280,7 +280,7 @@ def test_real_model_and_real_questions(settings: Settings, shared_data: Path) ->
     folder = shared_data / "zenml-docs-qa"
     with gzip.open(folder / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
         texts = {row["id"]: row["text"] for row in map(json.loads, lines)}
-    chosen = dict(sorted(texts.items())[:60])
+    chosen = dict(sorted(texts.items())[:40])
     model = LocalEmbedder("all-MiniLM-L6-v2")
     with open_pool(settings) as pool:
         two = TwoGenerations(pool)

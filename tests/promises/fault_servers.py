@@ -63,7 +63,7 @@ class Databases:
     def make(self, template: str = "template1", tablespace: str = "pg_default") -> str:
         """A database, empty or a copy of another that nobody is connected to."""
         name = f"fault_{next(_numbers)}"
-        self.execute("create database {} template {} tablespace {}", name, template, tablespace)
+        self.execute("create database {} template {} tablespace {} strategy file_copy", name, template, tablespace)
         return name
 
     def drop(self, name: str) -> None:

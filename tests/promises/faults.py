@@ -7,6 +7,7 @@ each, runs the jobs of a list at the same time, and answers how each ended.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -297,6 +298,8 @@ def _warm() -> None:
     names = ("uri", "duplicate_of", "problem", "missing_metadata", "visible_characters", "size", "control_characters")
     columns: dict[str, list[Any]] = dict(zip(names, (["a"], [None], [None], [None], [1], [1], [0]), strict=True))
     validate("documents", document_rules(Validation()), columns, ["a"])
+    gc.collect()
+    gc.freeze()  # else a collection in a child would copy all that the warm process holds
 
 
 def serve() -> None:

@@ -126,7 +126,7 @@ def test_one_paragraph_edited_in_a_long_document(settings: Settings, documents: 
     page.write_text("# Long\n\n" + "\n\n".join(paragraphs))
     _, first = _embedded(settings)
     assert first["chunks"]["total"] >= 200
-    for position in range(5, 340, 17):
+    for position in range(5, 340, 34):
         words = paragraphs[position].split()
         words[len(words) // 2] = f"edited{position}"
         paragraphs[position] = " ".join(words)
@@ -151,7 +151,7 @@ def test_a_text_that_is_held_anywhere_is_not_embedded(
     assert (embedded, result["reads"]) == (0, {})
 
 
-@pytest.mark.parametrize("versions", [25])
+@pytest.mark.parametrize("versions", [15])
 def test_commit_by_commit(
     versions: int, settings: Settings, documents: Path, collection: Callable[..., str], shared_data: Path
 ) -> None:

@@ -65,14 +65,15 @@ def _paragraph(rng: random.Random) -> str:
 
 
 def test_diffusers_releases(settings: Settings, documents: Path, collection: Callable[..., str], shared_data: Path) -> None:
-    """Six releases of real documentation; unchanged runs between them do nothing."""
+    """Six releases of real documentation, compared in the middle and at the end; unchanged runs between them do nothing."""
     collection("incremental")
     collection("scratch")
     for version in range(6):
         materialize(shared_data / SERIES, f"v{version:02}", documents)
         index(settings, "incremental", embedder=HashEmbedder())
-        index(settings, "scratch", embedder=HashEmbedder(), mode="rebuild")
-        assert_same_index(export(settings, "incremental"), export(settings, "scratch"))
+        if version in (2, 5):  # a rebuild takes most of the time, and what one release leaves wrong stays so
+            index(settings, "scratch", embedder=HashEmbedder(), mode="rebuild")
+            assert_same_index(export(settings, "incremental"), export(settings, "scratch"))
         again = index(settings, "incremental", embedder=HashEmbedder())
         assert (again["chunks"]["embedded"], again["chunks"]["written"], again["chunks"]["deleted"]) == (0, 0, 0)
 
@@ -82,12 +83,13 @@ def test_diffusers_with_the_real_model(
     settings: Settings, documents: Path, collection: Callable[..., str], shared_data: Path
 ) -> None:
     """Two releases of a part of the documentation with MiniLM: vectors of both ways agree."""
-    collection("incremental", source={"type": "files", "path": str(documents), "glob": "**/training/*.md"})
-    collection("scratch", source={"type": "files", "path": str(documents), "glob": "**/training/*.md"})
+    source = {"type": "files", "path": str(documents), "glob": "**/en/training/[l-t]*.md"}  # of six, one is new, two change
+    collection("incremental", source=source)
+    collection("scratch", source=source)
     for version in ("v00", "v01"):
         materialize(shared_data / SERIES, version, documents)
         index(settings, "incremental")
     index(settings, "scratch")
     exported = export(settings, "incremental")
-    assert len(exported) > 100
+    assert len(exported) > 50
     assert_same_index(exported, export(settings, "scratch"))

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 DOCUMENTS = 150
 
 
-def _fill(folder: Path, seed: int) -> None:
+def _fill(folder: Path, seed: int, documents: int = DOCUMENTS) -> None:
     """Documents of which a third differs between two seeds; some come, some go."""
-    for number in range(DOCUMENTS):
+    for number in range(documents):
         version = seed if number % 3 == 0 else 0
         path = folder / f"{number}.md"
         if number % 20 == seed % 20:
@@ -100,10 +100,10 @@ def test_kill_nine_with_the_real_model(
     """The command itself, killed while it embeds with MiniLM."""
     collection()
     collection("scratch")
-    _fill(documents, 1)
+    _fill(documents, 1, 45)
     index(settings, "handbook")
-    _fill(documents, 2)
-    for _ in range(3):
+    _fill(documents, 2, 45)
+    for _ in range(2):
         with subprocess.Popen([sys.executable, "-m", "include", "index", "handbook"], env=environment) as child:
             _wait_until(settings, "select count(*) > 0 from ragworks.work_item where worker is not null")
             time.sleep(0.5)

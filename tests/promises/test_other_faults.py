@@ -15,6 +15,7 @@ import pytest
 
 from include.store import embedded
 from include.store.work_items import MAX_ATTEMPTS
+from tests.conftest import never_wait_for_the_disk
 from tests.promises.fault_cases import KILLED, Cases
 from tests.promises.fault_servers import Databases
 from tests.promises.fault_sources import make_sources
@@ -67,7 +68,9 @@ def own_server(children: Children, tmp_path_factory: pytest.TempPathFactory) -> 
     """A server that a test may do anything to, and its home."""
     home = tmp_path_factory.mktemp("own")
     make_sources(home / "sources")
-    yield Cases(children, Databases(embedded.ensure_running(home)), home / "sources", home), home
+    url = embedded.ensure_running(home)
+    never_wait_for_the_disk(url)
+    yield Cases(children, Databases(url), home / "sources", home), home
     embedded.stop(home)
 
 
