@@ -37,7 +37,7 @@ down: $(STAMP) ## Stop them
 	@$(BIN)/python -m include down
 
 test: $(STAMP) ## Run all tests, on a real Postgres with the real small model
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations=15
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
 
 lint: $(STAMP) ## Check style, imports and types
 	@$(BIN)/ruff check .

@@ -218,7 +218,7 @@ class Lexical(_Section):
     :param language: whose word endings are cut off (Snowball); null: words count as they are written.
     :param k1: how soon more of the same word adds nothing.
     :param b: how much longer chunks are held back, 0 to 1.
-    :param average_terms: words in a chunk of average length; null: 0.3 of max_tokens. Fixed, and not measured, so that the
+    :param average_terms: words in a chunk of average length; null: 0.25 of max_tokens. Fixed, and not measured, so that the
         weights of a chunk depend on it alone and an edit elsewhere changes none.
     """
 

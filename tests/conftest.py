@@ -21,6 +21,8 @@ from include.store import embedded
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from xdist.scheduler import LoadFileScheduling
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 if "PYTEST_XDIST_WORKER" in os.environ:  # two workers with two threads each would wait for each other
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -53,19 +55,26 @@ _numbers = itertools.count()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say which tests share a worker, and order them; without workers nothing changes."""
-    if not hasattr(config, "workerinput"):
-        return
-    root = Path(__file__).parents[1]
+    """Put first what takes longest; without workers nothing changes."""
 
     def place(item: pytest.Item) -> int:
-        path = item.path.relative_to(root).as_posix()
-        return next((number for number, first in enumerate(FIRST) if path.startswith(first)), len(FIRST))
+        return next((number for number, first in enumerate(FIRST) if item.nodeid.startswith(first)), len(FIRST))
 
-    for item in items:
-        path = item.path.relative_to(root).as_posix()
-        item.add_marker(pytest.mark.xdist_group(GROUPS.get(path, path)))
-    items.sort(key=place)
+    if hasattr(config, "workerinput"):
+        items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """``--dist loadfile``, with the groups above. ``loadgroup`` does nothing under pytest 9.2: pytest-xdist issue 1386."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class LoadGroups(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return GROUPS.get(file, file)
+
+    return LoadGroups(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")

@@ -75,6 +75,7 @@ def main() -> None:
                 time.sleep(given["start"] - time.time())
                 story = events.tell(settings, args.data, args.names, edited, sections, args.pause)
                 time.sleep(max(0.0, given["start"] + args.seconds - time.time()))
+            events.command(settings, "activate", TOGETHER, str(story.first))  # as it was, for the next benchmark
         found = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in (("clients", clients), ("bare", bare))}
     result = {
         "command": f"python -m bench.load --clients {args.clients} --questions {args.questions} --max-tokens {args.max_tokens}",

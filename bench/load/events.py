@@ -31,10 +31,12 @@ LIMIT = 1800.0  # seconds for a command
 class Story:
     """What happened when, and what each generation held in between.
 
+    :param first: the generation that answered at the beginning.
     :param moments: name, seconds since the epoch from and to, what the command said.
     :param held: (generation, what it held) after each of them.
     """
 
+    first: int
     moments: list[dict[str, Any]] = field(default_factory=list)
     held: list[tuple[int, frozenset[Place]]] = field(default_factory=list)
 
@@ -68,7 +70,8 @@ def tell(
     :param edited: uris of documents that change: ones that the questions find.
     :param sections: of the collection file.
     """
-    story = Story()
+    with open_pool(settings) as pool:
+        story = Story(shares.live(pool).id)
     _look(settings, story)
 
     def edit(revision: int) -> None:
@@ -80,7 +83,7 @@ def tell(
     _do(settings, story, "re-index", "index", TOGETHER)
     time.sleep(pause)
     edit(2)
-    shares.write_collection(settings, **_changed(sections, story.held[-1][0]))
+    shares.write_collection(settings, **_changed(sections, max(generation for generation, _ in story.held)))
     _do(settings, story, "new generation", "index", TOGETHER)
     time.sleep(pause)
     _do(settings, story, "rollback", "rollback", TOGETHER)
@@ -123,8 +126,14 @@ def mixed(answers: Sequence[tuple[int, Sequence[Sequence[Any]]]], story: Story) 
 
     An answer belongs to a generation when at one of the looks all of it was there.
     """
-    return [
-        number
-        for number, (generation, places) in enumerate(answers)
-        if not any(held == generation and all(tuple(place) in found for place in places) for held, found in story.held)
-    ]
+    return [number for number, (generation, places) in enumerate(answers) if generation not in _fits(places, story)]
+
+
+def telling(answers: Sequence[tuple[int, Sequence[Sequence[Any]]]], story: Story) -> int:
+    """How many answers do not fit every look: a mixture of states could not pass for one of these unseen."""
+    return sum(len(_fits(places, story)) < len(story.held) for _, places in answers)
+
+
+def _fits(places: Sequence[Sequence[Any]], story: Story) -> list[int]:
+    """The generation of each look at which all of these were there."""
+    return [held for held, found in story.held if all(tuple(place) in found for place in places)]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from include.lexical.terms import Analyzer
 
 MAX_TERMS = 16_000  # pgvector's most entries of a sparsevec; of a chunk with more different words the weightiest stay
-TERMS_A_TOKEN = 0.3  # words without stop words in a token of all-MiniLM-L6-v2, over the five test collections
+TERMS_A_TOKEN = 0.25  # words without stop words in a token of all-MiniLM-L6-v2, over the five test collections
 
 
 @dataclass(frozen=True, slots=True)

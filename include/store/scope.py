@@ -63,6 +63,19 @@ class Scope:
         return sql.SQL("") if self.condition is None else sql.SQL(" and {}").format(self.condition)
 
     @property
+    def checked(self) -> Composable:
+        """As :attr:`joined` and :attr:`allowed` in one, row by row: the chunks keep their order, and reading ends with a limit.
+
+        A plain join may be turned round by the planner, and the first rows are then any. A subquery with a limit stays one.
+        """
+        if self.condition is None:
+            return sql.SQL("")
+        return sql.SQL(
+            " cross join lateral (select from ragworks.generation_document f where f.generation_id = %(generation)s"
+            " and f.document_id = c.document_id and not f.staged and {} limit 1) f"
+        ).format(self.condition)
+
+    @property
     def looked_up(self) -> Composable:
         """As :attr:`allowed`, without :attr:`joined`, for few documents: their chunks are looked up by an index, whatever the
         planner believes of how many they are. It often errs: of access lists and metadata it knows next to nothing.

@@ -29,7 +29,7 @@ EXACT_CHUNKS, EXACT_SHARE = 20_000, 0.01  # up to so many, or such a share, ever
 EF_SEARCH = 400  # recall@10 0.993 on the 34,804 chunks of medquad, of which 200 finds 0.988 (bench/retrieval.py)
 MAX_EF_SEARCH = 1000  # pgvector's limit
 SCANNED_AT_LEAST = 20_000  # chunks that an iterative scan may visit: pgvector's default
-PATIENCE = 2  # times as many chunks as chance would need are visited along the index; then all that may be seen are
+PATIENCE = 4  # times as many chunks as chance would need are visited along the index; then all that may be seen are
 
 Scan = Literal["exact", "index"]
 
@@ -97,9 +97,9 @@ def nearest(
     if scan == "index":
         visited = limit if scope.condition is None else PATIENCE * limit * max(scope.total, matching) // max(matching, 1)
         _widen_scan(connection, limit, visited)
-        chunks = sql.SQL(
-            "(select document_id, seq from {} order by embedding <=> %(query)s limit %(visited)s) c{} where true{}"
-        ).format(held.chunks, scope.joined, scope.allowed)
+        chunks = sql.SQL("(select document_id, seq from {} order by embedding <=> %(query)s limit %(visited)s) c{}").format(
+            held.chunks, scope.checked
+        )
         found = _nearest(connection, held, query, scope, chunks, limit=limit, visited=visited)
         if len(found) >= limit:
             return found

@@ -58,6 +58,6 @@ def test_a_chunk_of_too_many_words_keeps_the_weightiest() -> None:
 
 def test_spec() -> None:
     spec = {"lexical": lexical_spec(Lexical(language="german", k1=1.5), Chunking(max_tokens=100))}
-    assert recorded(spec) == BM25("german", 1.5, 0.4, 30)
+    assert recorded(spec) == BM25("german", 1.5, 0.4, 25)
     assert lexical_spec(Lexical(average_terms=7), Chunking())["average_terms"] == 7
     assert recorded({}) is None

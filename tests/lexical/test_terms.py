@@ -30,10 +30,12 @@ def test_different_words() -> None:
     assert not words.terms("Indexes").keys() & words.terms("Indexing").keys()
 
 
-def test_stop_words_of_english_only() -> None:
-    assert not Analyzer("english").terms("to be or not to be, it is the")
+def test_stop_words_are_those_of_the_language() -> None:
+    assert not Analyzer("english").terms("To be or not to be, what is it? You don't")
+    assert not Analyzer("german").terms("und wenn nicht, dann ohne ihn")
     assert Analyzer("german").terms("the")
     assert Analyzer(None).terms("the")
+    assert Analyzer("tamil").terms("the")
 
 
 def test_counts() -> None:

@@ -41,6 +41,20 @@ def pool(settings: Settings, documents: Path, collection: Callable[..., str]) ->
         yield opened
 
 
+def test_of_many_the_nearest_are_found(settings: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Along the index there are more that may be seen than are wanted."""
+    monkeypatch.setattr(search, "EXACT_CHUNKS", 0)
+    vector = HashEmbedder().embed_query(QUESTION)
+    near = [row for row in export(settings, "handbook") if not row["metadata"]["far"]]
+    best = sorted(near, key=lambda row: -float(np.dot(row["embedding"], vector)))[:WANTED]
+    with pool.connection() as connection, snapshot(connection):
+        held = generations.live_of(connection, "handbook")
+        seen = open_scope(connection, held, {"far": False}, ALL_PRINCIPALS)
+        keys = search.nearest(connection, held, vector, seen, limit=WANTED, matching=len(near))
+        found = search.read(connection, held, [(key, 0.0, {}) for key in keys], seen)
+    assert {hit.document for hit in found} == {row["document"] for row in best}
+
+
 @pytest.mark.parametrize("exact_chunks", [0, 20_000])
 @pytest.mark.parametrize("scope", [({"far": True}, ALL_PRINCIPALS), ({}, ("far",))])
 def test_nothing_is_missed(
