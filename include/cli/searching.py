@@ -87,7 +87,7 @@ def run(args: argparse.Namespace, settings: Settings, output: Output) -> None:
 def as_result(hit: Hit) -> dict[str, Any]:
     """A hit as JSON has it; ``duplicates`` only when there are some."""
     result = asdict(hit)
-    del result["content_hash"]
+    del result["content_hash"], result["run"]
     if not hit.duplicates:
         del result["duplicates"]
     return result

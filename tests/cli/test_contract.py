@@ -59,7 +59,7 @@ def test_reading(ragworks: Callable[..., Any], tmp_path: Path) -> None:
     found = ragworks("search", "handbook", "which animal has a pouch?", "--top-k", "1", "--json")
     assert set(found) == {"results", "passport", "seconds"}
     (hit,) = found["results"]
-    assert set(hit) == {"document", "ordinal", "start", "end", "text", "score", "metadata"}
+    assert set(hit) == {"document", "ordinal", "start", "end", "text", "score", "metadata", "scores"}
     assert (hit["document"], hit["metadata"]["headings"]) == ("animals.md", ["Animals"])
     assert {"collection", "generation", "embedder", "mode"} <= set(found["passport"])
     filtered = ragworks("search", "handbook", "pouch", "--filter", '{"type": "text"}', "--mode", "dense", "--json")

@@ -267,8 +267,8 @@ def test_the_middle_of_the_best_is_taken() -> None:
 
 def test_fit_asks_for_all_candidates_of_an_index(place: _Place) -> None:
     cases, found = fit_collection(place.settings, place.pool, place.name, None, None, progress=Silent(), embedder=MODEL)
-    assert (len(cases.queries), found.queries, found.present_weight) == (24, 24, 0.5)
-    assert {weight for weight, _ in found.curve} >= {0.0, 0.5, 1.0}
+    assert (len(cases.queries), found.queries, found.present_weight) == (24, 24, 0.55)
+    assert {weight for weight, _ in found.curve} >= {0.0, 0.55, 1.0}
     assert found.present == pytest.approx(place.ask(mode="hybrid").report["measures"]["ndcg@10"]["value"], abs=1e-4)
 
 

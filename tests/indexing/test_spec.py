@@ -29,7 +29,8 @@ def test_hash_covers_settings_and_not_the_models_name() -> None:
 
 
 def test_difference_is_said_in_words() -> None:
-    assert describe_difference(_spec(), _spec(chunking={"max_tokens": 100})) == "chunking.max_tokens 200 → 100"
+    said = describe_difference(_spec(), _spec(chunking={"max_tokens": 100}))
+    assert said == "chunking.max_tokens 200 → 100, lexical.average_terms 50 → 25"
 
 
 def test_changed_chunking_builds_a_new_generation(settings: Settings, documents: Path, collection: Callable[..., str]) -> None:
