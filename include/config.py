@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from include.errors import BadConfiguration
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENTS = ("dev", "staging", "production")
+FAMILIES = ("reranker", "embedder", "llm")  # of models that are trained
+CHAMPION = "champion"  # the model that was promoted, in place of a name
 
 
 class Settings(BaseModel):
@@ -24,6 +27,9 @@ class Settings(BaseModel):
     :param collections_dir: folder of collection files.
     :param artifacts: fsspec URL for models and reports.
     :param compute: where training commands run.
+    :param environment: which champions count: a model is promoted in one environment.
+    :param gpu_price_per_hour: of local training, for its cost; profiles of pods name their own.
+    :param training_crons: (family, cron expression): when ``train_<family>`` runs by itself.
     :param embedding_api_key: bearer token of an OpenAI-compatible embeddings endpoint.
     :param llm_base_url: OpenAI-compatible endpoint that writes answers; None: answers are extracted, and say so.
     :param llm_model: its model.
@@ -37,6 +43,9 @@ class Settings(BaseModel):
     collections_dir: Path = PROJECT_ROOT / "include" / "collections"
     artifacts: str = ""
     compute: Literal["local", "kubernetes"] = "local"
+    environment: Literal["dev", "staging", "production"] = "production"
+    gpu_price_per_hour: float | None = None
+    training_crons: tuple[tuple[str, str], ...] = ()
     embedding_api_key: str | None = Field(default=None, repr=False)
     llm_base_url: str | None = None
     llm_model: str | None = None
@@ -49,7 +58,14 @@ class Settings(BaseModel):
         compute = os.environ.get("RAGWORKS_COMPUTE") or "local"
         if compute not in ("local", "kubernetes"):
             raise BadConfiguration("RAGWORKS_COMPUTE", f"{compute!r} is not a place to run", "Use local or kubernetes")
+        environment = os.environ.get("RAGWORKS_ENV") or "production"
+        if environment not in ENVIRONMENTS:
+            fix = f"Use one of {', '.join(ENVIRONMENTS)}"
+            raise BadConfiguration("RAGWORKS_ENV", f"{environment!r} is not an environment", fix)
         return cls(
+            environment=environment,
+            gpu_price_per_hour=_price("RAGWORKS_GPU_PRICE_PER_HOUR"),
+            training_crons=tuple((f, c) for f in FAMILIES if (c := _cron(f"RAGWORKS_TRAIN_{f.upper()}_CRON"))),
             database_url=database_url or os.environ.get("RAGWORKS_DATABASE_URL") or None,
             home=home,
             collections_dir=_absolute(os.environ.get("RAGWORKS_COLLECTIONS_DIR") or "include/collections"),
@@ -60,6 +76,26 @@ class Settings(BaseModel):
             llm_model=os.environ.get("RAGWORKS_LLM_MODEL") or None,
             llm_api_key=os.environ.get("RAGWORKS_LLM_API_KEY") or None,
         )
+
+
+def _price(variable: str) -> float | None:
+    value = os.environ.get(variable)
+    try:
+        price = float(value) if value else None
+    except ValueError:
+        price = -1.0
+    if price is not None and not 0 <= price < float("inf"):
+        raise BadConfiguration(variable, f"{value!r} is not a price", "Write a number, for example 2.5")
+    return price
+
+
+def _cron(variable: str) -> str | None:
+    from croniter import croniter
+
+    value = os.environ.get(variable) or None
+    if value is not None and not croniter.is_valid(value):
+        raise BadConfiguration(variable, f"{value!r} is not a cron expression", "An example is '0 3 * * 0'")
+    return value
 
 
 def _absolute(path: str) -> Path:
@@ -177,7 +213,8 @@ class Chunking(_Section):
 class Embedding(_Section):
     """Which model turns a chunk into a vector.
 
-    :param model: packaged name, folder, hub name, or the endpoint's model name.
+    :param model: packaged name, folder, hub name, the endpoint's model name, or `champion`: the embedder that was promoted.
+    :param base: the model until one is promoted, and the one that training starts from.
     :param backend: ``torch`` runs it here; ``openai`` calls ``base_url`` + ``/embeddings``.
     :param storage: ``halfvec`` takes half the space at the same recall (docs/decisions/0003).
     :param tokenizer: model whose tokenizer counts tokens for an ``openai`` backend.
@@ -185,6 +222,7 @@ class Embedding(_Section):
     """
 
     model: str = Field(default="all-MiniLM-L6-v2", min_length=1)
+    base: str = Field(default="all-MiniLM-L6-v2", min_length=1)
     backend: Literal["torch", "openai"] = "torch"
     storage: Literal["halfvec", "vector"] = "halfvec"
     base_url: str | None = None
@@ -244,8 +282,9 @@ class Retrieval(_Section):
     :param mode: hybrid: meaning and words together; dense: meaning alone; lexical: words alone.
     :param dense_weight: share of the dense score in the hybrid one; `ragworks fit` finds it from golden queries.
     :param candidates: chunks that each of the two finds before their scores are joined.
-    :param reranker: second stage: `champion` (the one in the registry, if there is one), a folder or a hub name; null: none.
-    :param rerank_weight: share of the reranker's score in the final one, the rest is the first stage's.
+    :param reranker: second stage: `champion` (the one that was promoted, if there is one), a folder or a hub name; null: none.
+    :param rerank_weight: share of the reranker's score in the final one, the rest is the first stage's; null: what was
+        fitted when it was trained, 0.5 for others.
     :param rerank_candidates: most chunks that it reads; fewer where more would not fit the latency budget.
     :param latency_budget_ms: what 95 of 100 searches should stay within, in milliseconds.
     :param neighbours: chunks before and after each one found that are shown with it.
@@ -254,8 +293,8 @@ class Retrieval(_Section):
     mode: Mode = "hybrid"
     dense_weight: float = Field(default=0.55, ge=0, le=1)  # the middle of the best: bench/retrieval.py
     candidates: int = Field(default=100, ge=10, le=1000)
-    reranker: str | None = None
-    rerank_weight: float = Field(default=0.5, ge=0, le=1)
+    reranker: str | None = CHAMPION
+    rerank_weight: float | None = Field(default=None, ge=0, le=1)
     rerank_candidates: int = Field(default=50, ge=1, le=1000)
     latency_budget_ms: int = Field(default=500, ge=10, le=60_000)
     neighbours: int = Field(default=0, ge=0, le=5)
@@ -350,6 +389,28 @@ class Privacy(_Section):
     scrub: tuple[str, ...] = Field(default=(), strict=False)
 
 
+class Training(_Section):
+    """When a trained model takes the place of the one that serves.
+
+    :param promotion: a model that won goes live by itself (`auto`), after a person's click (`approve`), or only by
+        `ragworks promote` (`never`).
+    :param min_queries: golden queries below which nothing is decided.
+    :param min_effect: smallest gain of nDCG@10 that is worth a change.
+    :param max_slice_loss: most that any slice of the golden queries may lose, when it surely loses.
+    :param clients: questions asked at once when latency is measured; 95 of 100 must stay within `retrieval.latency_budget_ms`.
+    :param approval_hours: how long a decision waits for a person; then it is a no.
+    :param alternatives: other embedders to score beside a trained one, each as a section `embedding`.
+    """
+
+    promotion: Literal["auto", "approve", "never"] = "approve"
+    min_queries: int = Field(default=50, ge=20)
+    min_effect: float = Field(default=0.005, ge=0, le=1)
+    max_slice_loss: float = Field(default=0.05, ge=0, le=1)
+    clients: int = Field(default=4, ge=1, le=64)
+    approval_hours: float = Field(default=72, gt=0, le=24 * 90)
+    alternatives: tuple[Embedding, ...] = Field(default=(), strict=False)
+
+
 class AssetSchedule(_Section):
     """Run when one of these Airflow assets is updated, by ``cron``, and when the source is seen to change.
 
@@ -386,6 +447,7 @@ class Collection(_Section):
     generations: Generations = Generations()
     near_duplicates: NearDuplicates = NearDuplicates()
     privacy: Privacy = Privacy()
+    training: Training = Training()
 
     @field_validator("schedule")
     @classmethod
@@ -458,6 +520,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "": Collection, "chunking": Chunking, "embedding": Embedding, "index": Index, "validation": Validation,
     "lexical": Lexical, "retrieval": Retrieval, "answers": Answers, "guardrails": Guardrails, "query_log": QueryLog,
     "generations": Generations, "near_duplicates": NearDuplicates, "privacy": Privacy,
+    "training": Training, "alternatives": Embedding,
     "files": FilesSource, "jsonl": JsonlSource, "sql": SqlSource, "AssetSchedule": AssetSchedule,
 }  # fmt: skip
 

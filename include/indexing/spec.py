@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 _IN_FINGERPRINT = {"model", "backend", "base_url"}  # for people and for queries; the fingerprint says what they mean
-_NOT_IN_VECTORS = {"price_per_million_tokens"}  # settings that change no row
+_NOT_IN_VECTORS = {"base", "price_per_million_tokens"}  # settings that change no row
 
 
 def generation_spec(collection: Collection, embedder: Embedder) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class CrossEncoderReranker:
     loses the end of its longer text.
     """
 
+    weight: float | None = None
+
     def __init__(self, model: str) -> None:
         self.name = model
         self._folder = _find(model)

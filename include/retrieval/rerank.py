@@ -19,14 +19,17 @@ CHAMPION = "champion"
 class Reranker(Protocol):
     """A model that reads a question and a passage together. Making one is cheap; the model is loaded by the first text.
 
-    ``name`` is what the collection file calls it. Two rerankers with the same ``fingerprint`` give the same scores. May be
-    called from several threads.
+    ``name`` is what the collection file calls it. Two rerankers with the same ``fingerprint`` give the same scores.
+    ``weight`` is the share of its score in the final one that was fitted for it, 0 to 1; None when nobody did. May be called
+    from several threads.
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102
     @property
     def fingerprint(self) -> str: ...  # noqa: D102
+    @property
+    def weight(self) -> float | None: ...  # noqa: D102
 
     def score(self, query: str, texts: Sequence[str]) -> list[float]:
         """One score a text, in the order of the texts; higher is better, on any scale."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_WEIGHT = 0.5  # of a reranker that nobody fitted
+
 _warmed: set[str] = set()
 _warming = threading.Lock()
 
@@ -143,12 +145,20 @@ def _reranked(
         with pool.connection() as connection:
             count = len(reading.scores)
             reranking_rates.save_rate(connection, host(), reranker.fingerprint, count, reading.seconds)
+    weight = _weight(retrieval, reranker)
     part = {
         "model": reranker.name,
         "fingerprint": reranker.fingerprint,
         "candidates": len(reading.scores),
-        "weight": retrieval.rerank_weight,
+        "weight": weight,
     }
     if reading.allowed.reason:
         part["reason"] = reading.allowed.reason
-    return blend(hits, reading.scores, retrieval.rerank_weight), part
+    return blend(hits, reading.scores, weight), part
+
+
+def _weight(retrieval: Retrieval, reranker: Reranker) -> float:
+    """The one that is set, or was fitted when the model was trained."""
+    if retrieval.rerank_weight is not None:
+        return retrieval.rerank_weight
+    return DEFAULT_WEIGHT if reranker.weight is None else reranker.weight

@@ -1,0 +1,157 @@
+"""Trainings: a row each, under the key of the run that asked for it; results travel by these rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from include.errors import BadData
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from include.store.pool import Connection
+
+ENDED = ("accepted", "refused")  # judged: the same work need not be done again
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRun:
+    """A row of ragworks.model_run: the manifest of a training.
+
+    :param arguments: fields of the family's dataclass in :mod:`include.training.arguments`.
+    :param work_hash: of family, collection, dataset content, arguments and base.
+    :param checkpoint: where the newest one lies, below ``RAGWORKS_ARTIFACTS``; ``artifact`` the finished model.
+    :param gate: the decision, with its reasons.
+    """
+
+    id: int
+    run_key: str
+    family: str
+    collection_id: int
+    dataset_id: int | None
+    arguments: dict[str, Any]
+    work_hash: str
+    state: str
+    base: str
+    base_fingerprint: str
+    code_version: str
+    attempts: int
+    step: int
+    checkpoint: str | None
+    baseline: dict[str, Any] | None
+    training: dict[str, Any]
+    evaluation: dict[str, Any] | None
+    gate: dict[str, Any] | None
+    hardware: dict[str, Any]
+    gpu_seconds: float
+    cost: float | None
+    artifact: str | None
+    fingerprint: str | None
+    version: int | None
+    error: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+_COLUMNS = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(ModelRun))
+_JSON = {"arguments", "baseline", "training", "evaluation", "gate", "hardware"}
+
+
+def plan(
+    connection: Connection,
+    run_key: str,
+    *,
+    family: str,
+    collection: int,
+    dataset: int,
+    arguments: Mapping[str, Any],
+    work_hash: str,
+    base: str,
+    base_fingerprint: str,
+    code_version: str,
+) -> ModelRun:
+    """The training of this key, made when it is new; a retry gets the row that is there."""
+    connection.execute(
+        "insert into ragworks.model_run (run_key, family, collection_id, dataset_id, arguments, work_hash, base,"
+        " base_fingerprint, code_version) values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (run_key) do nothing",
+        (run_key, family, collection, dataset, Jsonb(dict(arguments)), work_hash, base, base_fingerprint, code_version),
+    )
+    return by_key(connection, run_key)
+
+
+def by_key(connection: Connection, run_key: str) -> ModelRun:
+    """The training of a key.
+
+    :raises BadData: none was planned.
+    """
+    found = _one(connection, sql.SQL("run_key = %s"), (run_key,))
+    if found is None:
+        raise BadData(f"no training has the key {run_key!r}", "it was never planned", "Start with the step that makes its data")
+    return found
+
+
+def by_id(connection: Connection, run: int) -> ModelRun:
+    """A training by its id.
+
+    :raises BadData: there is none.
+    """
+    found = _one(connection, sql.SQL("id = %s"), (run,))
+    if found is None:
+        raise BadData(f"no training has the id {run}", "", "See: ragworks models")
+    return found
+
+
+def of_version(connection: Connection, family: str, collection: int, version: int) -> ModelRun | None:
+    """The training that a version of the registry came from."""
+    return _one(connection, sql.SQL("family = %s and collection_id = %s and version = %s"), (family, collection, version))
+
+
+def same_work(connection: Connection, work_hash: str, *, but: str) -> ModelRun | None:
+    """Another training of the same data, arguments and base that was judged, or goes on: the newest.
+
+    :param but: the key of the run that asks.
+    """
+    return _one(
+        connection,
+        sql.SQL("work_hash = %s and run_key <> %s and state <> 'failed'"),
+        (work_hash, but),
+    )
+
+
+def runs_of(connection: Connection, family: str | None = None, collection: int | None = None) -> list[ModelRun]:
+    """All trainings, newest first; of one family or collection if it is given."""
+    condition = sql.SQL("(%s::text is null or family = %s) and (%s::int is null or collection_id = %s)")
+    return _many(connection, condition, (family, family, collection, collection))
+
+
+def change(connection: Connection, run: int, **columns: Any) -> None:
+    """Set columns of a training; a value of ``finished_at`` or ``started_at`` may be ``now``."""
+    if unknown := columns.keys() - {field.name for field in fields(ModelRun)}:
+        raise ValueError(f"model_run has no {sorted(unknown)}")
+    parts, values = [], []
+    for name, value in columns.items():
+        if value == "now" and name in ("started_at", "finished_at"):
+            parts.append(sql.SQL("{} = now()").format(sql.Identifier(name)))
+            continue
+        parts.append(sql.SQL("{} = %s").format(sql.Identifier(name)))
+        values.append(Jsonb(value) if name in _JSON and value is not None else value)
+    statement = sql.SQL("update ragworks.model_run set {} where id = %s").format(sql.SQL(", ").join(parts))
+    connection.execute(statement, (*values, run))
+
+
+def _one(connection: Connection, condition: sql.SQL, parameters: tuple[Any, ...]) -> ModelRun | None:
+    found = _many(connection, condition, parameters)
+    return found[0] if found else None
+
+
+def _many(connection: Connection, condition: sql.SQL, parameters: tuple[Any, ...]) -> list[ModelRun]:
+    query = sql.SQL("select {} from ragworks.model_run where {} order by id desc").format(_COLUMNS, condition)
+    with connection.cursor(row_factory=class_row(ModelRun)) as cursor:
+        return cursor.execute(query, parameters).fetchall()
