@@ -27,6 +27,17 @@ def collection_id(connection: Connection, name: str) -> int:
     return int(row[0])
 
 
+def collection_name(connection: Connection, collection: int) -> str:
+    """The name of a collection by its id.
+
+    :raises BadData: there is none.
+    """
+    row = connection.execute("select name from ragworks.collection where id = %s", (collection,)).fetchone()
+    if row is None:
+        raise BadData(f"there is no collection {collection}", "it was removed", "See: ragworks status")
+    return str(row[0])
+
+
 def held_spec(connection: Connection, collection: int) -> str | None:
     """Hash of settings whose generation was refused by a gate or rolled back by a person: not built again by itself."""
     row = connection.execute("select held_spec from ragworks.collection where id = %s", (collection,)).fetchone()

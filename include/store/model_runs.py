@@ -86,12 +86,17 @@ def plan(
     return by_key(connection, run_key)
 
 
+def find(connection: Connection, run_key: str) -> ModelRun | None:
+    """The training of a key, if one was planned."""
+    return _one(connection, sql.SQL("run_key = %s"), (run_key,))
+
+
 def by_key(connection: Connection, run_key: str) -> ModelRun:
     """The training of a key.
 
     :raises BadData: none was planned.
     """
-    found = _one(connection, sql.SQL("run_key = %s"), (run_key,))
+    found = find(connection, run_key)
     if found is None:
         raise BadData(f"no training has the key {run_key!r}", "it was never planned", "Start with the step that makes its data")
     return found

@@ -27,6 +27,12 @@ STEP_TIMEOUT = timedelta(hours=2)
 # Embedding is as long as the corpus is large. What a task finished before its limit is kept, and its retry goes on.
 EMBED_TIMEOUT = timedelta(hours=12)
 
+# A pod that waits for a scarce GPU, trains and is preempted on the way: what it had is kept, and its retry goes on.
+TRAIN_TIMEOUT = timedelta(hours=24)
+TRAIN_RETRIES = 10
+# Data, training, and a person who is asked: `training.approval_hours` is three days by default.
+TRAIN_DEADLINE = timedelta(days=5)
+
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule(
@@ -56,11 +62,16 @@ def default_args() -> dict[str, Any]:
     }
 
 
-def deadline() -> DeadlineAlert:
-    """Tell a person when a run is not finished :data:`DEADLINE` after it was queued."""
+def training_deadline() -> DeadlineAlert:
+    """Tell a person when a training is not finished :data:`TRAIN_DEADLINE` after it was queued."""
+    return deadline(TRAIN_DEADLINE)
+
+
+def deadline(interval: timedelta = DEADLINE) -> DeadlineAlert:
+    """Tell a person when a run is not finished so long after it was queued."""
     return DeadlineAlert(
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
-        interval=DEADLINE,
+        interval=interval,
         callback=AsyncCallback(report_missed_deadline),
         name="not finished in time",
     )

@@ -49,6 +49,35 @@ ragworks search {name} "…"
 """
 
 
+def describe_training(family: str, description: str) -> str:
+    """Markdown: what the steps do, who decides, and what to type."""
+    return f"""# Train the {family}
+
+{description}.
+
+**data** makes or takes a dataset · **check** judges it before a GPU is asked for · **baseline** scores what serves now ·
+**train** on a GPU pod, or on this machine (`RAGWORKS_COMPUTE`); a retry goes on from the last checkpoint · **evaluate** asks
+champion and challenger the same golden queries · **gate** accepts the challenger only when it is surely better, quick enough
+and worse on no slice · **approve** asks a person (`training.promotion`) · **promote** puts it to work · **verify** asks a few
+questions, and takes it back if they are not answered.
+
+A refused model is a result, not a failure: the steps after **gate** are skipped, and its log says why. The same data,
+arguments and base are trained once, however often the run is asked for; *Train again* in the form does it all the same.
+
+| | |
+|---|---|
+| runs | from this form; when the asset `ragworks.{family}.retrain` is updated; by `RAGWORKS_TRAIN_{family.upper()}_CRON` |
+| announces | asset `ragworks.{family}.champion`, when another model was promoted |
+
+```
+ragworks models {family}                 # trainings, versions, verdicts, what serves
+ragworks promote {family} VERSION        # by hand
+ragworks rollback-model {family}         # back to the one before, at once
+ragworks dataset NAME                    # what models are trained on
+```
+"""
+
+
 def describe_broken(broken: BrokenFile) -> str:
     """Markdown: what is wrong with a collection file."""
     return f"""# {broken.path.name} cannot be used

@@ -1,0 +1,10 @@
+"""Train the embedder, prove it better, put it to work: the steps stand in plugins/ragworks/training_dag.py."""
+
+from __future__ import annotations
+
+from include.config import Settings
+from ragworks.training_dag import training_dag
+
+DESCRIPTION = "Fine-tune the embedder on questions of a collection, and index with it if it is proved better"
+
+training_dag("embedder", Settings.from_environment(), description=DESCRIPTION)

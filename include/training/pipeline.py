@@ -1,0 +1,212 @@
+"""The steps of a training, in order: data, check, baseline, train, evaluate, judge, promote, verify.
+
+The command line runs them in one process, Airflow runs each as a task; both call the functions here, and between them
+nothing passes but the run key: each step reads the row that the one before left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from include.config import CHAMPION, PROJECT_ROOT, load_collection
+from include.embedding import models
+from include.errors import BadConfiguration, RagworksError, Transient
+from include.indexing.hashing import canonical_json, text_hash
+from include.store import collections, datasets, model_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from include.config import Settings
+    from include.datasets.options import DatasetOptions
+    from include.indexing.progress import Progress
+    from include.store.datasets import Dataset
+    from include.store.model_runs import ModelRun
+    from include.store.pool import Pool
+    from include.training.arguments import TrainingArguments
+
+logger = logging.getLogger(__name__)
+
+
+class AlreadyDone(Exception):
+    """The same work was judged, or goes on, under another key: an event that came twice trains once.
+
+    :param run: that training.
+    """
+
+    def __init__(self, run: ModelRun) -> None:
+        super().__init__(
+            f"training {run.run_key} is of the same data, arguments and base, and is {run.state}: nothing is done again"
+        )
+        self.run = run
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be trained.
+
+    :param data: how to make the dataset; ``dataset`` is the id of one that is there, and wins.
+    :param force: also when the same work was done before.
+    """
+
+    family: str
+    collection: str
+    arguments: TrainingArguments
+    data: DatasetOptions
+    dataset: int | None = None
+    force: bool = False
+
+
+def prepare(settings: Settings, pool: Pool, run_key: str, request: Request, *, progress: Progress) -> ModelRun:
+    """Make or take the data, and write down what is to be done; a retry finds it.
+
+    :raises AlreadyDone: another training is of the same data, arguments and base.
+    :raises BadConfiguration: the base does not exist.
+    """
+    base, base_fingerprint = _base(settings, pool, request)
+    dataset = _dataset(settings, pool, run_key, request, progress)
+    arguments = request.arguments.model_dump(mode="json")
+    work = [request.family, request.collection, dataset.content_hash, arguments, base_fingerprint]
+    work_hash = text_hash(canonical_json(work)).hex
+    with pool.connection() as connection, connection.transaction():
+        collections.lock_collection(connection, dataset.collection_id)  # two keys that ask for one work at once
+        found = model_runs.same_work(connection, work_hash, but=run_key)
+        known = model_runs.find(connection, run_key)
+        if known is None and found is not None and not request.force:
+            raise AlreadyDone(found)
+        return model_runs.plan(
+            connection, run_key, family=request.family, collection=dataset.collection_id, dataset=dataset.id,
+            arguments=arguments, work_hash=work_hash, base=base, base_fingerprint=base_fingerprint, code_version=code_version(),
+        )  # fmt: skip
+
+
+def check(settings: Settings, pool: Pool, run_key: str) -> dict[str, Any]:
+    """Judge the data before a GPU is asked for.
+
+    :raises BadData: an expectation fails, or a document stands on two sides; the run is failed with the reason.
+    """
+    from include.datasets.check import check_dataset
+
+    del settings
+    with pool.connection() as connection:
+        run = model_runs.by_key(connection, run_key)
+        dataset = datasets.dataset(connection, run.dataset_id or 0)
+    return check_dataset(pool, run.collection_id, dataset)
+
+
+@lru_cache(maxsize=1)
+def code_version() -> str:
+    """A digest of the code that trains and scores: all modules of ``include``."""
+    digest = hashlib.sha256()
+    for path in sorted((PROJECT_ROOT / "include").rglob("*.py")):
+        digest.update(path.relative_to(PROJECT_ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _dataset(settings: Settings, pool: Pool, run_key: str, request: Request, progress: Progress) -> Dataset:
+    from include.datasets.build import build_dataset
+
+    with pool.connection() as connection:
+        known = model_runs.find(connection, run_key)
+        chosen = known.dataset_id if known else request.dataset
+        if chosen is not None:
+            return datasets.dataset(connection, chosen)
+    return build_dataset(settings, pool, request.collection, request.data, run_key=run_key, progress=progress)
+
+
+def _base(settings: Settings, pool: Pool, request: Request) -> tuple[str, str]:
+    """The model that training starts from, and the fingerprint of its files."""
+    from include.registry.artifacts import local_model
+
+    if getattr(request.arguments, "kind", None) == "forest":
+        return "", "forest"  # it starts from nothing
+    base = request.arguments.base or _default_base(settings, request)
+    if base == CHAMPION:
+        base = _champion(settings, pool, request)
+    folder = models.find_model(local_model(base, settings))
+    return base, models.fingerprint(folder)
+
+
+def _default_base(settings: Settings, request: Request) -> str:
+    embedding = load_collection(settings, request.collection).embedding
+    if request.family == "embedder" and embedding.backend != "torch":
+        raise BadConfiguration(
+            f"collection {request.collection}", f"its embedder {embedding.model} is behind an endpoint: not to be trained",
+            "Name a base model to start from",
+        )  # fmt: skip
+    return embedding.model if request.family == "embedder" and embedding.model != CHAMPION else embedding.base
+
+
+def _champion(settings: Settings, pool: Pool, request: Request) -> str:
+    from include.store import deployments
+
+    with pool.connection() as connection:
+        collection = collections.collection_id(connection, request.collection)
+        live = deployments.deployed(connection, settings.environment, request.family, collection)
+        run = model_runs.by_id(connection, live.model_run_id) if live and live.model_run_id else None
+    if run is None or run.artifact is None:
+        raise BadConfiguration(
+            f"base {CHAMPION!r}", f"no {request.family} of {request.collection} has been promoted", "Name a model to start from"
+        )
+    return run.artifact
+
+
+def run_training(
+    settings: Settings, pool: Pool, run_key: str, request: Request, *, promote_now: bool, progress: Progress
+) -> dict[str, Any]:
+    """All steps in one process; what was finished before under this key is not done again.
+
+    :param promote_now: the person who asks approves of a winner beforehand.
+    :return: run_key, state, version, reasons, report, and of a promotion what it did and its verification.
+    :raises AlreadyDone: another training is of the same work.
+    """
+    from include.evaluation.challenge import baseline, evaluate_challenger
+    from include.registry.gate import judge
+    from include.registry.promotion import promote
+    from include.registry.verification import verify
+    from include.registry.versions import register
+    from include.training.train import train
+
+    run = prepare(settings, pool, run_key, request, progress=progress)
+    with failing(pool, run_key):
+        check(settings, pool, run_key)
+        if run.baseline is None:
+            baseline(settings, pool, run_key, progress=progress)
+        train(settings, pool, run_key, progress=progress)
+        evaluate_challenger(settings, pool, run_key, progress=progress)
+        decision = judge(settings, pool, run_key)
+        version = register(settings, pool, run_key)
+    result: dict[str, Any] = {
+        "run_key": run_key,
+        "family": request.family,
+        "collection": request.collection,
+        "state": "accepted" if decision.accepted else "refused",
+        "version": version,
+        "reasons": list(decision.reasons),
+    }
+    policy = load_collection(settings, request.collection).training.promotion
+    if decision.accepted and (promote_now or policy == "auto"):
+        result["promotion"] = promote(
+            settings, pool, request.family, version, collection=request.collection, actor="command line",
+            reason="won its comparison", progress=progress,
+        )  # fmt: skip
+        result["verification"] = verify(settings, pool, request.family, request.collection)
+    return result
+
+
+@contextmanager
+def failing(pool: Pool, run_key: str) -> Iterator[None]:
+    """Note on a training's row what stopped it for good."""
+    try:
+        yield
+    except RagworksError as error:
+        if not isinstance(error, Transient):
+            with pool.connection() as connection:
+                run = model_runs.by_key(connection, run_key)
+                model_runs.change(connection, run.id, state="failed", error=str(error), finished_at="now")
+        raise

@@ -1,0 +1,294 @@
+"""The steps of a training as tasks. Each reads the row that the one before left; nothing passes between them but its key."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import BaseOperator, SkipMixin
+from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
+
+from include.errors import BadConfiguration, Transient
+from ragworks.assets import champion_asset
+from ragworks.training_form import request_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from airflow.sdk import Context
+
+    from include.config import Settings, Training
+    from include.store.model_runs import ModelRun
+    from include.store.pool import Pool
+
+TRAINING_KEY = "{{ dag.dag_id }}/{{ run_id }}"  # a run id alone is not unique among DAGs
+
+
+class _TrainingOperator(BaseOperator):
+    """What the steps have in common.
+
+    :param family: ``reranker`` or ``embedder``.
+    :param run_key: names the training; a retry with the same key goes on with it (templated).
+    """
+
+    template_fields: Sequence[str] = ("run_key",)
+
+    def __init__(self, *, family: str, run_key: str = TRAINING_KEY, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.family = family
+        self.run_key = run_key
+
+
+class ChooseCollectionOperator(BaseOperator):
+    """Tell which collections are to be trained, one a run: this one's, and the others, which get runs of their own.
+
+    It is the collection of the form. Without one it is that of the events that started the run, which may be several since
+    Airflow joins events; without any, every collection that there is. Returns the ``conf`` of the other runs.
+    """
+
+    ui_color = "#f1f3f4"
+
+    def execute(self, context: Context) -> list[dict[str, str]]:
+        """Choose.
+
+        :raises BadConfiguration: there is no collection.
+        """
+        first, *others = chosen_collections(context)
+        self.log.info("This run trains on %s%s", first, f"; runs of their own: {', '.join(others)}" if others else "")
+        return [{"collection": name} for name in others]
+
+
+class PrepareTrainingOperator(_TrainingOperator):
+    """Make the data of a training and write down what is to be done.
+
+    Skipped, with all that follows, when the same data, arguments and base were trained before: an event that comes twice
+    trains once.
+    """
+
+    ui_color = "#e8f0fe"
+
+    def execute(self, context: Context) -> None:
+        """Prepare.
+
+        :raises AirflowSkipException: the same work was judged before, or goes on.
+        :raises BadConfiguration: a field of the form is impossible.
+        """
+        from include.indexing.progress import Silent
+        from include.training.pipeline import AlreadyDone, prepare
+
+        name = chosen_collections(context)[0]
+        with _opened() as (settings, pool):
+            try:
+                run = prepare(settings, pool, self.run_key, request_of(self.family, name, context["params"]), progress=Silent())
+            except AlreadyDone as done:
+                raise AirflowSkipException(str(done)) from None
+        self.log.info("Training %d of the %s of %s, dataset %s", run.id, self.family, name, run.dataset_id)
+
+
+def chosen_collections(context: Context) -> list[str]:
+    """The collections that a run is asked to train on, at least one.
+
+    :raises BadConfiguration: there is none.
+    """
+    from include.config import collection_names
+    from ragworks.hooks.ragworks import settings_from_airflow
+
+    if named := str(context["params"].get("collection") or ""):
+        return [named]
+    known = collection_names(settings_from_airflow())
+    events = [event for found in (context.get("triggering_asset_events") or {}).values() for event in found]
+    asked = {str(event.extra["collection"]) for event in events if (event.extra or {}).get("collection")}
+    wanted = sorted(asked & set(known)) if asked else known
+    if not wanted:
+        why = f"there is no collection file for {', '.join(sorted(asked))}" if asked else "there is no collection file"
+        raise BadConfiguration("no collection to train on", why, "Name one in the form, or add its file")
+    return wanted
+
+
+class CheckTrainingDataOperator(_TrainingOperator):
+    """Judge the data before a GPU is asked for: what Great Expectations says of it, and that nothing stands on two sides."""
+
+    ui_color = "#e6f4ea"
+
+    def execute(self, context: Context) -> None:
+        """Check.
+
+        :raises BadData: the data is refused; each reason is named.
+        """
+        from include.training.pipeline import check, failing
+
+        with _opened() as (settings, pool), failing(pool, self.run_key):
+            report = check(settings, pool, self.run_key)
+        self.log.info("Data is sound: %s", report)
+
+
+class BaselineOperator(_TrainingOperator):
+    """Score what serves now, on the golden queries that will judge the model.
+
+    Without enough of them nothing could be decided, so nothing is trained.
+    """
+
+    ui_color = "#f3e8fd"
+
+    def execute(self, context: Context) -> None:
+        """Score.
+
+        :raises BadData: too few golden queries can be asked.
+        """
+        from include.evaluation.challenge import baseline
+        from include.indexing.progress import Silent
+        from include.training.pipeline import failing
+
+        with _opened() as (settings, pool), failing(pool, self.run_key):
+            found = baseline(settings, pool, self.run_key, progress=Silent())
+        self.log.info("What serves now: %s", {key: found[key] for key in ("questions", "measures", "latency") if key in found})
+
+
+class JudgeModelOperator(_TrainingOperator, SkipMixin):
+    """Decide whether the challenger is better, and enter it into the registry.
+
+    What follows is skipped when it is not, or when the collection promotes by hand alone. The reasons are in the log, in the
+    training's row and in ``ragworks models``.
+    """
+
+    inherits_from_skipmixin = True
+    ui_color = "#fef7e0"
+
+    def execute(self, context: Context) -> None:
+        """Judge; a refused model is a result and no failure."""
+        from include.registry.gate import judge
+        from include.registry.versions import register
+        from include.training.pipeline import failing
+
+        with _opened() as (settings, pool), failing(pool, self.run_key):
+            decision = judge(settings, pool, self.run_key)
+            version = register(settings, pool, self.run_key)
+            policy = _policy(settings, pool, self.run_key)
+        for reason in decision.reasons:
+            self.log.info("%s", reason)
+        if not decision.accepted:
+            self.log.warning("%s %d is refused: the champion stays", self.family, version)
+        elif policy.promotion == "never":
+            self.log.info("training.promotion is never: promote it with `ragworks promote %s %d`", self.family, version)
+        else:
+            return
+        self.skip(context["ti"], self.get_flat_relatives(upstream=False))
+
+
+class ApproveModelOperator(ApprovalOperator):
+    """Ask a person whether the winner goes live, with the figures that speak for it.
+
+    Nobody is asked when ``training.promotion`` is ``auto``. After ``training.approval_hours`` without an answer it is a no.
+    While it waits it holds no worker.
+
+    :param family: ``reranker`` or ``embedder``.
+    :param run_key: names the training (templated).
+    """
+
+    template_fields: Sequence[str] = (*ApprovalOperator.template_fields, "run_key")
+    ui_color = "#fce8e6"
+
+    def __init__(self, *, family: str, run_key: str = TRAINING_KEY, **kwargs: Any) -> None:
+        super().__init__(
+            subject=f"Promote the {family}?",
+            defaults=self.REJECT,
+            response_timeout=timedelta(days=3),  # the collection's own is set before it waits
+            **kwargs,
+        )
+        self.family = family
+        self.run_key = run_key
+
+    def execute(self, context: Context) -> Any:
+        """Ask, unless the collection says that nobody need be asked."""
+        from include.registry.gate import describe
+
+        with _opened() as (settings, pool):
+            run = _run(pool, self.run_key)
+            policy = _policy(settings, pool, self.run_key)
+        if policy.promotion == "auto":
+            self.log.info("training.promotion is auto: nobody is asked")
+            return {"chosen_options": [self.APPROVE], "params_input": {}}
+        self.subject = f"Promote {self.family} {run.version}?"
+        self.body = describe(run)
+        self.response_timeout = timedelta(hours=policy.approval_hours)
+        return super().execute(context)
+
+
+class PromoteModelOperator(_TrainingOperator):
+    """Put the model to work: a reranker at once, an embedder by a new generation that is compared and swapped."""
+
+    ui_color = "#e6f4ea"
+
+    def execute(self, context: Context) -> None:
+        """Promote; twice changes nothing.
+
+        :raises BadData: the version was not accepted, or the new generation is worse.
+        """
+        from include.indexing.progress import Silent
+        from include.registry.promotion import promote
+
+        with _opened() as (settings, pool):
+            run = _run(pool, self.run_key)
+            name = _collection(pool, run)
+            result = promote(
+                settings, pool, self.family, run.version or 0, collection=name, actor=f"airflow {self.run_key}",
+                reason="won its comparison", progress=Silent(),
+            )  # fmt: skip
+        self.log.info("Promoted %s %s of %s: %s", self.family, run.version, name, result)
+        extra = {"collection": name, "version": run.version, "run_key": self.run_key}
+        context["outlet_events"][champion_asset(self.family)].extra = extra
+
+
+class VerifyModelOperator(_TrainingOperator):
+    """Ask a few questions after a promotion; when they are not answered well by the new model, it is taken back."""
+
+    ui_color = "#e6f4ea"
+
+    def execute(self, context: Context) -> None:
+        """Verify.
+
+        :raises BadData: it failed, and the one before serves again.
+        """
+        from include.registry.verification import verify
+
+        with _opened() as (settings, pool):
+            run = _run(pool, self.run_key)
+            found = verify(settings, pool, self.family, _collection(pool, run))
+        self.log.info("The new %s answers: %s", self.family, found)
+
+
+@contextmanager
+def _opened() -> Iterator[tuple[Settings, Pool]]:
+    from include.store.pool import open_pool
+    from ragworks.hooks.ragworks import settings_from_airflow
+
+    settings = settings_from_airflow()
+    with open_pool(settings) as pool:
+        try:
+            yield settings, pool
+        except AirflowTaskTimeout as error:  # not an Exception: it would pass unnoted
+            raise Transient(
+                "a step of a training was stopped", "it reached its execution_timeout", "The retry goes on"
+            ) from error
+
+
+def _run(pool: Pool, run_key: str) -> ModelRun:
+    from include.store import model_runs
+
+    with pool.connection() as connection:
+        return model_runs.by_key(connection, run_key)
+
+
+def _collection(pool: Pool, run: ModelRun) -> str:
+    from include.store import collections
+
+    with pool.connection() as connection:
+        return collections.collection_name(connection, run.collection_id)
+
+
+def _policy(settings: Settings, pool: Pool, run_key: str) -> Training:
+    from include.config import load_collection
+
+    return load_collection(settings, _collection(pool, _run(pool, run_key))).training
