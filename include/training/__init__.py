@@ -1,0 +1,1 @@
+"""Training the models that search uses, on data of the collection itself."""

@@ -1,0 +1,135 @@
+"""What a training can be told: checked once, kept in its row, shown as the form of its DAG and the options of its command."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from include.errors import BadConfiguration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class TrainingArguments(BaseModel):
+    """What all families have in common. The same arguments, data and base give the same model on the same machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    base: str = Field(
+        default="",
+        max_length=1000,
+        description="Model to start from: packaged name, folder, hub name, or champion; empty: the collection's own.",
+    )
+    epochs: int = Field(default=3, ge=1, le=1000, description="Times that all pairs are seen.")
+    max_steps: int = Field(default=0, ge=0, description="Optimiser steps, in place of epochs; 0: by epochs.")
+    max_seconds: int = Field(
+        default=0, ge=0, description="Training stops in order after so many seconds, all attempts together; 0: no limit."
+    )
+    batch_size: int = Field(default=32, ge=2, le=65_536, description="Pairs in a step.")
+    learning_rate: float = Field(default=5e-5, gt=0, le=1, description="The highest; it rises, then falls to 0.")
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    weight_decay: float = Field(default=0.0, ge=0, le=1, description="Of AdamW.")
+    max_length: int = Field(
+        default=128, ge=8, le=32_768, description="Tokens of a text that training reads; serving reads the model's own window."
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        default="auto", description="Arithmetic; auto: bf16 on a GPU that has it, fp32 elsewhere (it is slower on a CPU)."
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Of the order of the data and all else that is drawn.")
+    log_steps: int = Field(default=10, ge=1, description="Steps between two points of the loss curve.")
+    evaluate_steps: int = Field(
+        default=0, ge=0, description="Steps between two scores on the development questions; 0: after each epoch."
+    )
+    dev_passages: int = Field(
+        default=500, ge=0, le=100_000, description="Other passages among which development questions must find theirs."
+    )
+    checkpoint_seconds: int = Field(default=300, ge=0, description="Seconds between two checkpoints; 0: by steps alone.")
+    checkpoint_steps: int = Field(default=0, ge=0, description="Steps between two checkpoints; 0: by time alone.")
+
+
+class EmbedderArguments(TrainingArguments):
+    """Of an embedder: contrastive, with all other passages of the batch as negatives."""
+
+    batch_size: int = Field(
+        default=32, ge=2, le=65_536, description="Pairs in a step; each question has the other pairs' passages as negatives."
+    )
+    mini_batch_size: int = Field(
+        default=32,
+        ge=1,
+        le=65_536,
+        description="Texts in memory at once; below batch_size gradients are cached: the same loss, slower, in less memory.",
+    )
+    hard_negatives: int = Field(default=0, ge=0, le=16, description="Mined negatives of each pair that are used besides.")
+    scale: float = Field(default=20.0, gt=0, le=1000, description="Of the cosine in the loss: 1 / temperature.")
+    matryoshka: tuple[int, ...] = Field(
+        default=(), strict=False, description="Dimensions that shall do alone, such as [256, 128]; empty: the full one alone."
+    )
+    lora_rank: int = Field(default=0, ge=0, le=1024, description="Rank of a LoRA adapter; 0: all weights are trained.")
+    lora_alpha: int = Field(default=64, ge=1, le=4096, description="Its scale; used with lora_rank.")
+
+    @field_validator("matryoshka")
+    @classmethod
+    def _falling(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(size < 1 for size in value) or len(set(value)) != len(value):
+            raise ValueError("dimensions are whole numbers above 0, each once")
+        return tuple(sorted(value, reverse=True))
+
+
+class RerankerArguments(TrainingArguments):
+    """Of a reranker: a cross-encoder, or a forest over cheap features where there is no time for one."""
+
+    kind: Literal["cross-encoder", "forest"] = Field(
+        default="cross-encoder", description="A model that reads both texts, or a random forest over scores and overlaps."
+    )
+    epochs: int = Field(default=1, ge=1, le=1000, description="Times that all pairs are seen.")
+    batch_size: int = Field(default=16, ge=2, le=65_536, description="Pairs in a step.")
+    max_length: int = Field(default=192, ge=8, le=32_768, description="Tokens of question and passage together.")
+    negatives: int = Field(default=2, ge=1, le=64, description="Wrong passages beside each right one.")
+    rerank_candidates: int = Field(
+        default=20, ge=2, le=1000, description="Passages of the first stage that development questions are reranked over."
+    )
+    trees: int = Field(default=300, ge=10, le=5000, description="Of a forest.")
+
+
+ARGUMENTS: dict[str, type[TrainingArguments]] = {"reranker": RerankerArguments, "embedder": EmbedderArguments}
+
+
+def arguments_of(family: str, values: Mapping[str, Any]) -> TrainingArguments:
+    """The arguments that a row holds.
+
+    :raises BadConfiguration: no such family, or a field is impossible.
+    """
+    if family not in ARGUMENTS:
+        raise BadConfiguration(f"family {family!r}", "it is not trained here", f"Use one of {', '.join(ARGUMENTS)}")
+    return checked(ARGUMENTS[family], values)
+
+
+def checked(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """``values`` as a frozen model.
+
+    :raises BadConfiguration: each wrong field by name, and what would be right.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        problems = "; ".join(_explain(model, dict(one)) for one in error.errors())
+        raise BadConfiguration(f"arguments of the {_shown(model)}", problems, "See docs/training.md for each") from None
+
+
+def _shown(model: type[BaseModel]) -> str:
+    return model.__name__.removesuffix("Arguments").removesuffix("Options").lower()
+
+
+def _explain(model: type[BaseModel], error: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "together"
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, list(model.model_fields), n=1)
+        return f"{key}: unknown" + (f", perhaps {close[0]} is meant" if close else "")
+    got = error.get("input")
+    value = f" (got {got!r})" if isinstance(got, str | int | float | bool | type(None)) else ""
+    return f"{key}: {error['msg'].removeprefix('Value error, ')}{value}"
