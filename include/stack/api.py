@@ -54,16 +54,36 @@ class AirflowApi:
         told: set[str] = set()
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            state = str(self._json(self._client.get(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"))["state"])
-            for task in self._json(self._client.get(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances"))["task_instances"]:
-                name = task["task_id"] + (f" {task['map_index'] + 1}" if task["map_index"] >= 0 else "")
-                if task["state"] in FINAL | {"skipped", "upstream_failed"} and name not in told:
-                    told.add(name)
-                    seen(name, task["state"], float(task["duration"] or 0))
-            if state in FINAL:
+            if (state := self.look(dag_id, run_id, told, seen)) in FINAL:
                 return state
             time.sleep(POLL_SECONDS)
         raise Transient(f"the run {run_id} of {dag_id}", f"not finished after {timeout:.0f} s", "Look at it in the UI")
+
+    def look(self, dag_id: str, run_id: str, told: set[str], seen: Callable[[str, str, float], None]) -> str:
+        """The state of a run at this moment.
+
+        :param told: tasks that ``seen`` was told of; those that have ended since are added.
+        """
+        place = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
+        state = str(self._json(self._client.get(place))["state"])
+        for task in self._json(self._client.get(f"{place}/taskInstances"))["task_instances"]:
+            name = task["task_id"] + (f" {task['map_index'] + 1}" if task["map_index"] >= 0 else "")
+            if task["state"] in FINAL | {"skipped", "upstream_failed"} and name not in told:
+                told.add(name)
+                seen(name, task["state"], float(task["duration"] or 0))
+        return state
+
+    def task(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        """What Airflow knows of a task of a run: state, start_date, duration …"""
+        return self._json(self._client.get(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"))
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
+        """Answer a task that waits for a person, as the UI's button does.
+
+        :param option: ``Approve`` or ``Reject``.
+        """
+        place = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
+        self._json(self._client.patch(place, json={"chosen_options": [option], "params_input": {}}))
 
     def _json(self, answer: httpx.Response) -> dict[str, Any]:
         if answer.is_error:
