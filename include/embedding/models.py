@@ -11,9 +11,9 @@ from typing import Any
 from include.errors import BadConfiguration, ServiceUnavailable
 
 PACKAGED = {"all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"}
-# What changes a vector: weights, architecture, pooling, prompts, vocabulary. Not: readme, other runtimes' copies.
+# What changes a vector: weights, architecture, pooling, prompts, vocabulary. Not: readme, other runtimes' copies, our manifest.
 _RELEVANT = (".safetensors", ".bin", ".json", ".txt", ".model")
-_OTHER_RUNTIMES = {"onnx", "openvino", ".git", ".cache"}
+_OTHER_RUNTIMES = {"onnx", "openvino", ".git", ".cache", "ragworks.json"}
 
 
 @lru_cache(maxsize=16)
