@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from include.cli.output import Output
     from include.config import Settings
+    from include.store.generations import Generation
 
 
 def register(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -41,15 +43,17 @@ def show(args: argparse.Namespace, settings: Settings, output: Output) -> None:
             **size,
             "held": held is not None and generation.spec_hash == held,
             "gate": generation.gate,
+            "run_key": generation.metrics.get("run_key"),
+            "complete": generation.state != "building" and generation.metrics.get("complete", True),
             "changed": describe_difference(before.spec, generation.spec) if before else "",
         }
-        for size, generation, before in zip(sizes, found, [None, *found], strict=False)
+        for size, generation, before in zip(sizes, found, _before(found), strict=True)
     ]
     output.result({"collection": args.name, "generations": entries})
     rows = [
         (
             e["id"],
-            e["state"] + (" (held)" if e["held"] else ""),
+            _state(e),
             e["documents"],
             e["chunks"],
             f"{e['total_bytes'] / 1e6:.1f} MB",
@@ -65,6 +69,26 @@ def show(args: argparse.Namespace, settings: Settings, output: Output) -> None:
     )
     if any(e["held"] for e in entries):
         output.line("held: refused by the quality gate or rolled back; not built again until the settings change, or --rebuild")
+    if any(e["state"] == "candidate" for e in entries):
+        output.line("candidate: of an embedder on trial, asked by evaluations alone; docs/gates.md")
+
+
+def _before(found: Sequence[Generation]) -> list[Generation | None]:
+    """What each is compared with: the one numbered before it; candidates stand aside, and are compared with the live one."""
+    live = next((g for g in found if g.state == "live"), None)
+    compared: list[Generation | None] = []
+    last: Generation | None = None
+    for one in found:
+        compared.append(live if one.state == "candidate" else last)
+        last = last if one.state == "candidate" else one
+    return compared
+
+
+def _state(entry: dict[str, Any]) -> str:
+    """The state, and what else a person should know of it."""
+    if entry["state"] == "candidate":
+        return "candidate" if entry["complete"] else "candidate (being built)"
+    return str(entry["state"]) + (" (held)" if entry["held"] else "")
 
 
 def activate(args: argparse.Namespace, settings: Settings, output: Output) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from include.config import Collection, Settings
     from include.embedding.embedder import Embedder
+    from include.retrieval.rerank import Reranker
     from include.store.generations import Generation
     from include.store.pool import Pool
     from include.store.search import Hit
@@ -106,8 +107,9 @@ class FixedSearcher(Searcher):
         collection: Collection | None,
         held: Generation,
         embedder: Embedder | None,
+        reranker: Reranker | None = None,
     ) -> None:
-        super().__init__(settings, pool, name, embedder=embedder)
+        super().__init__(settings, pool, name, embedder=embedder, reranker=reranker)
         self._current = _Fixed(settings, name, collection)
         self._held = held
 
@@ -158,7 +160,7 @@ def open_searcher(
     :raises BadConfiguration: the generation is none of the collection that could answer.
     """
     with pool.connection() as connection:
-        built = [g for g in generations.generations(connection, collection) if g.state in ("live", "retired", "ready")]
+        built = [g for g in generations.generations(connection, collection) if _can_answer(g)]
     held = next((g for g in built if g.id == configuration.generation), None)
     if held is None:
         known = ", ".join(f"{g.id} ({g.state})" for g in built)
@@ -170,6 +172,11 @@ def open_searcher(
         raise BadConfiguration(f"collection {name!r}", "its file is gone, so nothing can be set", "Restore the collection file")
     fixed = now.model_copy(update={"retrieval": configuration.retrieval}) if now else None
     return FixedSearcher(settings, pool, name, collection=fixed, held=held, embedder=embedder)
+
+
+def _can_answer(built: Generation) -> bool:
+    """A candidate is there to be asked here, once it is complete."""
+    return built.state in ("live", "retired", "ready") or bool(built.state == "candidate" and built.metrics.get("complete"))
 
 
 def _mode(value: str) -> Mode:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from include.errors import BadData
-from include.store import changes, chunks, collections, generations, work_items
+from include.store import changes, chunks, collections, deployed_embedders, generations, work_items
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -15,15 +15,19 @@ if TYPE_CHECKING:
     from include.store.pool import Connection, Pool
 
 
-def activate(pool: Pool, name: str, generation_id: int) -> dict[str, Any]:
-    """Make a retired or refused generation live.
+def activate(
+    pool: Pool, name: str, generation_id: int, *, actor: str = "", reason: str = "", ended: str = "replaced"
+) -> dict[str, Any]:
+    """Make a retired or refused generation live; where it was made by another embedder than the live one, that is deployed.
 
+    :param actor: who wants it, and why, for the history of deployments.
+    :param ended: what becomes of the deployment before, see :func:`include.store.deployments.put_live`.
     :return: collection, generation, replaced, behind (documents that the next run brings in step), seconds.
     :raises BadData: there is no such generation, or it is not complete.
     """
     with pool.connection() as connection:
         collection = collections.collection_id(connection, name)
-        return _swap(connection, collection, name, generation_id)
+        return _swap(connection, collection, name, generation_id, actor=actor, reason=reason, ended=ended)
 
 
 def rollback(pool: Pool, name: str, *, since: datetime | None = None) -> dict[str, Any]:
@@ -49,7 +53,16 @@ def rollback(pool: Pool, name: str, *, since: datetime | None = None) -> dict[st
         return _swap(connection, collection, name, latest.id)
 
 
-def _swap(connection: Connection, collection: int, name: str, generation_id: int) -> dict[str, Any]:
+def _swap(
+    connection: Connection,
+    collection: int,
+    name: str,
+    generation_id: int,
+    *,
+    actor: str = "",
+    reason: str = "",
+    ended: str = "replaced",
+) -> dict[str, Any]:
     started = time.monotonic()
     with connection.transaction():
         collections.lock_publication(connection, collection)
@@ -65,6 +78,10 @@ def _swap(connection: Connection, collection: int, name: str, generation_id: int
             # The settings may still ask for the one that is left: runs shall not build it again at once.
             left = replaced.spec_hash if replaced is not None and replaced.spec_hash != chosen.spec_hash else None
             collections.hold_spec(connection, collection, left)
+            deployed_embedders.follow_activation(
+                connection, collection, replaced.embedder if replaced else None, chosen.embedder,
+                actor=actor, reason=reason or f"generation {chosen.id} was activated", ended=ended,
+            )  # fmt: skip
         behind = changes.sizes(connection, collection, chosen.id).pending
     return {
         "collection": name,
@@ -80,6 +97,11 @@ def _complete(chosen: Generation | None, name: str, generation_id: int) -> Gener
         raise BadData(
             f"{name} has no generation {generation_id}", "it never was, or was dropped", f"See: ragworks generations {name}"
         )
+    if chosen.state == "candidate":
+        raise BadData(
+            f"generation {generation_id} is a candidate", "it is asked by evaluations alone, and does not follow the source",
+            "Promote its model, which builds a generation from it: see `ragworks models`",
+        )  # fmt: skip
     if chosen.state == "building":
         raise BadData(
             f"generation {generation_id} is not complete", "a run is still to fill it", f"Finish it: ragworks index {name}"

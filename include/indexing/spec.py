@@ -9,7 +9,7 @@ from include.indexing.hashing import canonical_json, text_hash
 from include.lexical.bm25 import lexical_spec
 
 if TYPE_CHECKING:
-    from include.config import Collection
+    from include.config import Collection, Embedding
     from include.embedding.embedder import Embedder
 
 
@@ -25,6 +25,11 @@ def generation_spec(collection: Collection, embedder: Embedder) -> dict[str, Any
         "index": collection.index.model_dump(),
         "lexical": lexical_spec(collection.lexical, collection.chunking),
     }
+
+
+def with_embedder(spec: dict[str, Any], embedding: Embedding, embedder: Embedder) -> dict[str, Any]:
+    """The spec of a generation with another model in it, and nothing else changed."""
+    return {**spec, "embedding": {**embedding.model_dump(exclude=_NOT_IN_VECTORS), "fingerprint": embedder.fingerprint}}
 
 
 def spec_hash(spec: dict[str, Any]) -> str:

@@ -138,7 +138,7 @@ class _Worker:
         verdict = validate_chunks(prepared, vectors, max_tokens=limits.max_tokens, dimension=self._target.dimension)
         with self._context.pool.connection() as connection:
             self._target = generations.generation(connection, self._target.id, lock=True)  # it may be live by now
-            if self._target.state not in ("building", "live"):
+            if self._target.state not in ("building", "live", "candidate"):
                 raise Transient(f"generation {self._target.id} is {self._target.state}", "another run replaced it", "Run again")
             written = self._store(connection, prepared, vectors, embedded, verdict)
             if not work_items.complete(connection, self._target.id, self._id, [i.document_id for i in items]):

@@ -64,7 +64,7 @@ class Sizes:
 
     def awaiting_publication(self, target: Generation) -> int:
         """Documents that publishing ``target``, of which these are the sizes, adds or changes for those who query."""
-        return self.accepted if target.state == "building" else self.pending
+        return self.accepted if target.state in ("building", "candidate") else self.pending
 
 
 def explained(

@@ -1,4 +1,8 @@
-"""Generations: one built index of a collection each, with its own chunk table; exactly one is live."""
+"""Generations: one built index of a collection each, with its own chunk table; exactly one is live.
+
+A candidate is one that evaluations alone ask: an index made with an embedder that is on trial. It is never live and nothing
+that looks for live, building or kept generations finds it, but its vectors are used again like those of any other.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from include.store.pool import Connection
 
 INDEX_LOCK, ATTENDED_LOCK = 0x5249, 0x5241  # advisory lock classes; the second key is the generation's id
+REFERENCE = ""  # the key of candidates that belong to no training: models that every challenger is compared with
 MAX_DIMENSION = {"halfvec": 4000, "vector": 2000}  # of an HNSW index, https://github.com/pgvector/pgvector#hnsw
 
 # A chunk's vector is written once; its place in the document, which an edit above it moves, has a narrow row of its own.
@@ -156,11 +161,14 @@ def create_generation(
     embedder: str,
     dimension: int,
     storage: str,
-    rebuild: bool,
+    rebuild: bool = False,
+    candidate_of: str | None = None,
 ) -> Generation:
     """A new generation in state building, with its empty chunk tables; it replaces an unfinished one.
 
     :param rebuild: it reuses no vectors of others; kept in its metrics, so that a rebuild that was killed can go on.
+    :param candidate_of: make a candidate instead, which replaces nothing: of the training of this key, :data:`REFERENCE` of
+        none.
     """
     if dimension > MAX_DIMENSION[storage]:
         raise BadConfiguration(
@@ -168,13 +176,17 @@ def create_generation(
             f"pgvector indexes at most {MAX_DIMENSION[storage]} as {storage}",
             "Set embedding.storage to halfvec, or take a smaller model",
         )
+    state = "building"
+    metrics: dict[str, Any] = {"rebuild": rebuild}
+    if candidate_of is not None:
+        state, metrics = "candidate", {"rebuild": False, "run_key": candidate_of, "complete": False}
     for unfinished in generations(connection, collection):
-        if unfinished.state == "building":
+        if unfinished.state == state == "building":
             drop_generation(connection, unfinished)
     row = connection.execute(
-        "insert into ragworks.generation (collection_id, spec, spec_hash, embedder, dimension, storage, metrics)"
-        " values (%s, %s, %s, %s, %s, %s, %s) returning id",
-        (collection, Jsonb(spec), spec_hash, embedder, dimension, storage, Jsonb({"rebuild": rebuild})),
+        "insert into ragworks.generation (collection_id, spec, spec_hash, embedder, dimension, storage, state, metrics)"
+        " values (%s, %s, %s, %s, %s, %s, %s, %s) returning id",
+        (collection, Jsonb(spec), spec_hash, embedder, dimension, storage, state, Jsonb(metrics)),
     ).fetchone()
     made = generation(connection, row[0] if row else 0)
     vector = sql.SQL("{}({})").format(sql.SQL("halfvec" if storage == "halfvec" else "vector"), sql.Literal(dimension))
@@ -251,7 +263,7 @@ def save_gate(connection: Connection, generation_id: int, gate: dict[str, Any]) 
 def drop_old(connection: Connection, collection: int, *, keep: int) -> None:
     """Drop retired generations beyond the ``keep`` that served last, of the failed all but the newest, and unscrubbed ones."""
     found = generations(connection, collection)
-    for raw in [g for g in found if g.metrics.get("unscrubbed") and g.state in ("retired", "failed")]:
+    for raw in [g for g in found if g.metrics.get("unscrubbed") and g.state in ("retired", "failed", "candidate")]:
         drop_generation(connection, raw)
         found.remove(raw)
     retired = [g for g in found if g.state == "retired"]
@@ -259,6 +271,29 @@ def drop_old(connection: Connection, collection: int, *, keep: int) -> None:
     failed = [g for g in found if g.state == "failed"]
     for old in [*retired[keep:], *failed[: len(failed) - min(1, keep)]]:
         drop_generation(connection, old)
+
+
+def candidates(connection: Connection, collection: int, run_key: str | None = None) -> list[Generation]:
+    """Candidates of a training, or all, those of none (:data:`REFERENCE`) included; oldest first."""
+    found = [g for g in generations(connection, collection) if g.state == "candidate"]
+    return [g for g in found if run_key is None or g.metrics.get("run_key") == run_key]
+
+
+def complete_candidate(connection: Connection, generation_id: int) -> None:
+    """Note that a candidate holds every document of a moment, with its indexes."""
+    connection.execute(
+        "update ragworks.generation set metrics = metrics || '{\"complete\": true}' where id = %s and state = 'candidate'",
+        (generation_id,),
+    )
+
+
+def abandoned_candidates(connection: Connection, collection: int) -> list[Generation]:
+    """Candidates whose training was refused or failed."""
+    rows = connection.execute(
+        "select run_key from ragworks.model_run where collection_id = %s and state in ('refused', 'failed')", (collection,)
+    )
+    over = {str(row[0]) for row in rows}
+    return [g for g in candidates(connection, collection) if g.metrics.get("run_key") in over]
 
 
 def flag_unscrubbed(connection: Connection, collection: int) -> None:

@@ -21,7 +21,8 @@ def overview(connection: Connection, name: str | None = None) -> list[dict[str, 
 def _collection(connection: Connection, collection: int, name: str) -> dict[str, Any]:
     built = [describe_generation(connection, g) for g in generations.generations(connection, collection)]
     live = next((g for g in built if g["state"] == "live"), None)
-    latest = next((r for r in runs.recent_runs(connection, collection, 100) if r.state == "done"), None)
+    done = (r for r in runs.recent_runs(connection, collection, 100) if r.state == "done" and r.mode != "candidate")
+    latest = next(done, None)
     return {
         "name": name,
         "documents": live["documents"] if live else 0,

@@ -171,10 +171,15 @@ def acknowledge(connection: Connection, collection: int) -> None:
     )
 
 
+# What an index that nobody asks but evaluations refused is missing from no answer.
+_OF_CANDIDATE = "exists (select from ragworks.generation g where g.id = quarantine.generation_id and g.state = 'candidate')"
+
+
 def open_rows(connection: Connection, collection: int) -> list[QuarantineRow]:
     """All open rows of a collection, by uri."""
     with connection.cursor(row_factory=class_row(QuarantineRow)) as cursor:
-        return cursor.execute(_SELECT_OPEN + " and collection_id = %s order by uri, locator", (collection,)).fetchall()
+        statement = f"{_SELECT_OPEN} and collection_id = %s and not {_OF_CANDIDATE} order by uri, locator"
+        return cursor.execute(statement, (collection,)).fetchall()
 
 
 def open_objects(connection: Connection, collection: int) -> list[str]:
@@ -189,7 +194,8 @@ def open_objects(connection: Connection, collection: int) -> list[str]:
 def count_open(connection: Connection, collection: int, generation_id: int | None = None) -> tuple[int, int]:
     """(open rows, those of them that count against publishing this generation)."""
     row = connection.execute(
-        "select count(*), count(*) filter (where acknowledged_at is null and (generation_id is null or generation_id = %s))"
+        f"select count(*) filter (where not {_OF_CANDIDATE}),"
+        " count(*) filter (where acknowledged_at is null and (generation_id is null or generation_id = %s))"
         " from ragworks.quarantine where collection_id = %s and resolved_at is null",
         (generation_id, collection),
     ).fetchone()

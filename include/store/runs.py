@@ -232,8 +232,8 @@ def finish_run(connection: Connection, run_id: int, state: str, error: str | Non
 def ended_badly(connection: Connection, run: Run) -> bool:
     """Whether the run before this one did not publish what it brought: something of it may be left."""
     row = connection.execute(
-        "select state in ('running', 'failed') from ragworks.run where collection_id = %s and id < %s and mode <> 'plan'"
-        " order by id desc limit 1",
+        "select state in ('running', 'failed') from ragworks.run where collection_id = %s and id < %s"
+        " and mode not in ('plan', 'candidate') order by id desc limit 1",
         (run.collection_id, run.id),
     ).fetchone()
     return bool(row and row[0])
@@ -243,6 +243,6 @@ def supersede_running(connection: Connection, run: Run) -> None:
     """Close older runs that died without a word: what they had staged is published by this one."""
     connection.execute(
         "update ragworks.run set state = 'failed', error = %s, finished_at = now()"
-        " where collection_id = %s and id < %s and state = 'running'",
+        " where collection_id = %s and id < %s and state = 'running' and mode <> 'candidate'",
         (f"it stopped without finishing; run {run.id} took its work over", run.collection_id, run.id),
     )

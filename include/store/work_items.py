@@ -178,6 +178,6 @@ def clear_out_of_service(connection: Connection, collection: int) -> None:
     """Drop what runs queued for a generation that was rolled back meanwhile."""
     connection.execute(
         "delete from ragworks.work_item w using ragworks.generation g where g.id = w.generation_id and g.collection_id = %s"
-        " and g.state not in ('building', 'live')",
+        " and g.state not in ('building', 'live', 'candidate')",
         (collection,),
     )

@@ -98,13 +98,25 @@ comment on column ragworks.model_run.training is 'loss curve, seconds, samples a
 comment on column ragworks.model_run.artifact is 'where the model lies, below RAGWORKS_ARTIFACTS';
 comment on column ragworks.model_run.version is 'its number in the registry, of this family and collection';
 
+-- The numbers of trained models in MLflow's registry, which counts anew in each environment, family and collection.
+create table ragworks.model_version (
+    environment   text not null,
+    family        text not null,
+    collection_id int not null references ragworks.collection on delete cascade,
+    version       int not null check (version > 0),
+    model_run_id  bigint not null references ragworks.model_run on delete cascade,
+    created_at    timestamptz not null default now(),
+    primary key (environment, family, collection_id, version),
+    unique (environment, model_run_id)
+);
+
 -- Every promotion and rollback. The live row is what serves; MLflow's aliases follow it.
 create table ragworks.deployment (
     id            bigint generated always as identity primary key,
     environment   text not null,
     family        text not null check (family in ('reranker', 'embedder', 'llm')),
     collection_id int not null references ragworks.collection on delete cascade,
-    model_run_id  bigint references ragworks.model_run on delete restrict,
+    model_run_id  bigint references ragworks.model_run,
     version       int,
     action        text not null check (action in ('promote', 'rollback')),
     state         text not null check (state in ('pending', 'live', 'replaced', 'failed')),
@@ -120,9 +132,13 @@ create table ragworks.deployment (
 create unique index deployment_one_live on ragworks.deployment (environment, family, collection_id) where state = 'live';
 create unique index deployment_one_pending on ragworks.deployment (environment, family, collection_id) where state = 'pending';
 comment on column ragworks.deployment.model_run_id is 'null: none, what the collection file names serves (after a rollback of the first promotion)';
-comment on column ragworks.deployment.settings is 'what was fitted with the model, for example {"rerank_weight": 0.4}';
+comment on column ragworks.deployment.settings is 'fingerprint or embedder: of the model as it serves; what was fitted with it: {"rerank_weight": 0.4}; unproved';
 
 -- An index that a trained embedder is tried on: complete, asked by evaluations alone, never live.
 alter table ragworks.generation drop constraint generation_state_check;
 alter table ragworks.generation add constraint generation_state_check
     check (state in ('building', 'ready', 'live', 'retired', 'failed', 'candidate'));
+
+-- Building one is a run too: it is counted, its chunks are traced to it, and nothing takes it for a publication.
+alter table ragworks.run drop constraint run_mode_check;
+alter table ragworks.run add constraint run_mode_check check (mode in ('incremental', 'plan', 'rebuild', 'candidate'));
