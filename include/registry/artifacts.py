@@ -111,6 +111,17 @@ def fetch_folder(store: Store, where: str, target: Path) -> dict[str, Any]:
     return manifest
 
 
+def verified_place(store: Store, where: str) -> Path | None:
+    """The folder in the store itself after its hashes were compared, None when the store is not on this machine.
+
+    :raises BadData: it is incomplete, or was changed after it was saved.
+    """
+    folder = store.place(where)
+    if folder is not None:
+        verify(folder, _manifest(store, where), where)
+    return folder
+
+
 def verify(folder: Path, manifest: Mapping[str, Any], where: str) -> None:
     """Compare a folder with the hashes of its manifest.
 
@@ -145,9 +156,7 @@ def _files(folder: Path) -> list[str]:
 def _local_folder(where: str, settings: Settings) -> Path:
     _checked_path(where)
     store = open_store(settings)
-    folder = store.place(where)
-    if folder is not None:
-        verify(folder, _manifest(store, where), where)
+    if (folder := verified_place(store, where)) is not None:
         return folder
     copy = _copy_of(where, settings)
     if copy.is_dir():

@@ -1,0 +1,56 @@
+"""What a training writes on its row while it goes on: steps, seconds, cost. Losing a process loses none of it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from include.errors import ServiceUnavailable
+from include.store import model_runs
+from include.store.errors import translate
+from include.training.hardware import cost
+
+if TYPE_CHECKING:
+    from include.store.model_runs import ModelRun
+    from include.store.pool import Connection
+    from include.training.hardware import Hardware
+
+
+class Ledger:
+    """Writes on a row by the connection that holds the training's lock, so that nobody writes who does not hold it.
+
+    :param run: with what earlier attempts used up.
+    :param price_per_hour: of a GPU, or of the machine where there is none.
+    """
+
+    def __init__(self, connection: Connection, run: ModelRun, hardware: Hardware, price_per_hour: float | None) -> None:
+        self._connection, self._run, self._hardware, self._price = connection, run, hardware, price_per_hour
+        self._started = time.monotonic()
+        self._used = float(run.training.get("machine_seconds", 0.0))
+
+    def note(self, training: dict[str, Any] | None = None, **columns: Any) -> None:
+        """Write columns, and what was used up until now.
+
+        :param training: in place of what the column of that name holds.
+        :raises ServiceUnavailable: the database is away.
+        """
+        elapsed = time.monotonic() - self._started
+        seconds = self._used + elapsed
+        gpu_seconds = self._run.gpu_seconds + elapsed * self._hardware.gpus
+        kept = {**self._run.training, **(training or {}), "machine_seconds": round(seconds, 1)}
+        self._run = _with_training(self._run, kept)
+        try:
+            model_runs.change(
+                self._connection, self._run.id, training=kept, gpu_seconds=gpu_seconds,
+                cost=cost(gpu_seconds, seconds, self._price), **columns,
+            )  # fmt: skip
+        except psycopg.Error as error:
+            raise translate(error) or ServiceUnavailable("Postgres went away", str(error), "Run it again") from error
+
+
+def _with_training(run: ModelRun, training: dict[str, Any]) -> ModelRun:
+    from dataclasses import replace
+
+    return replace(run, training=training)

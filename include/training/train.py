@@ -1,0 +1,190 @@
+"""One attempt at a training, from its row to the saved model; however often it is asked for, it is done once."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from include.embedding import models
+from include.errors import BadConfiguration, BadData, RagworksError, Transient
+from include.indexing.hashing import canonical_json, text_hash
+from include.registry.artifacts import local_model, model_path, publish
+from include.store import collections, datasets, model_runs, training_locks
+from include.store.errors import translate
+from include.training.arguments import arguments_of
+from include.training.checkpoints import Checkpoints, safe_name
+from include.training.hardware import this_machine
+from include.training.interruption import Interruption
+from include.training.job import Job
+from include.training.ledger import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from include.config import Settings
+    from include.indexing.progress import Progress
+    from include.store.model_runs import ModelRun
+    from include.store.pool import Connection, Pool
+    from include.training.job import Trained
+
+logger = logging.getLogger(__name__)
+
+DONE = ("trained", "evaluated", "accepted", "refused")
+# family → (module, function) that takes a Job and returns a Trained; imported when it is trained.
+TRAINERS = {
+    "embedder": ("include.training.embedder", "train_embedder"),
+    "reranker": ("include.training.reranker", "train_reranker"),
+}
+
+
+def train(settings: Settings, pool: Pool, run_key: str, *, progress: Progress) -> ModelRun:
+    """Train what was planned under a key, or go on with it; a finished training returns at once.
+
+    :raises Interrupted: somebody asked to stop; asking again goes on.
+    :raises Transient: another process trains under this key, or the store or the database is away.
+    :raises Terminal: the arguments, the base or the data cannot be used.
+    """
+    with pool.connection() as connection:
+        run = model_runs.by_key(connection, run_key)
+    with training_locks.training(pool, run.id) as connection:
+        if connection is None:
+            raise Transient(f"training {run_key} is going on in another process", "", "Wait for that one, or stop it")
+        run = model_runs.by_key(connection, run_key)  # the process before may just have finished it
+        if run.state in DONE and run.artifact:
+            logger.info("training %s is %s already", run_key, run.state)
+            return run
+        with _noting(connection, run):
+            _attempt(settings, pool, connection, run, progress)
+        return model_runs.by_key(connection, run_key)
+
+
+def _attempt(settings: Settings, pool: Pool, connection: Connection, run: ModelRun, progress: Progress) -> None:
+    # 1. What is to be done, and with what: nothing heavy is loaded before all of it is known to be there.
+    arguments = arguments_of(run.family, run.arguments)
+    base = _base(settings, run)
+    if run.dataset_id is None:
+        raise BadData(f"training {run.run_key}", "its dataset was removed", "Plan another training")
+    dataset = datasets.dataset(connection, run.dataset_id)
+    collection = collections.collection_name(connection, run.collection_id)
+    # 2. Where: the machine, the checkpoints, a folder that no other attempt uses.
+    hardware = this_machine()
+    checkpoints = Checkpoints(settings, run.run_key)
+    staging = checkpoints.store.staging(safe_name(run.run_key))
+    interruption = Interruption()
+    try:
+        run = _begin(connection, run, hardware.as_json(), dataset.content_hash)
+        ledger = Ledger(connection, run, hardware, settings.gpu_price_per_hour)
+        job = Job(
+            settings, pool, run, collection, dataset, arguments, base, hardware, staging, checkpoints, ledger, interruption,
+            progress,
+        )  # fmt: skip
+        # 3. Train.
+        with interruption.listening():
+            trained = _trainer(run.family)(job)
+        # 4. The model to its place, then all that is known of it in one write.
+        artifact = _save(job, trained)
+        ledger.note(
+            {**trained.details, "settings": trained.settings, "kind": trained.kind}, state="trained", step=trained.step,
+            artifact=artifact, fingerprint=trained.fingerprint, error=None, finished_at="now",
+        )  # fmt: skip
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    logger.info("training %s is done: %s", run.run_key, artifact)
+
+
+def _base(settings: Settings, run: ModelRun) -> Path | None:
+    if not run.base:
+        return None
+    try:
+        folder = models.find_model(local_model(run.base, settings))
+    except BadConfiguration as error:
+        fix = "Name a packaged model, a folder, a name on the hub (for a private one set HF_TOKEN), or champion"
+        raise BadConfiguration(f"base {run.base!r} of the {run.family}", error.why or error.what, fix) from error
+    if models.fingerprint(folder) != run.base_fingerprint:
+        raise BadData(
+            f"base {run.base!r} of the {run.family}", "its files are not those that the training was planned with",
+            "Restore them, or train under another key",
+        )  # fmt: skip
+    return folder
+
+
+def _begin(connection: Connection, run: ModelRun, hardware: dict[str, Any], content_hash: str) -> ModelRun:
+    from include.training.pipeline import code_version
+
+    begun = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "from_step": run.step, "hardware": hardware}
+    training = run.training | {
+        "dataset_hash": content_hash,
+        "libraries": _libraries(),
+        "attempts": [*run.training.get("attempts", []), begun],
+    }
+    model_runs.change(
+        connection, run.id, state="training", attempts=run.attempts + 1, error=None, hardware=hardware, training=training,
+        code_version=code_version(), **({} if run.started_at else {"started_at": "now"}),
+    )  # fmt: skip
+    return model_runs.by_id(connection, run.id)
+
+
+def _save(job: Job, trained: Trained) -> str:
+    """By content, so that a training which is asked twice for its end leaves one model."""
+    digest = text_hash(canonical_json([trained.fingerprint, trained.settings])).hex
+    run, dataset = job.run, job.dataset
+    facts = {
+        "family": run.family,
+        "kind": trained.kind,
+        "collection": job.collection,
+        "run_key": run.run_key,
+        "base": run.base,
+        "base_fingerprint": run.base_fingerprint,
+        "fingerprint": trained.fingerprint,
+        "dataset": {"id": dataset.id, "name": dataset.name, "version": dataset.version, "content_hash": dataset.content_hash},
+        "arguments": run.arguments,
+        "settings": trained.settings,
+    }
+    return publish(job.checkpoints.store, trained.folder, model_path(run.family, job.collection, digest), facts)
+
+
+def _trainer(family: str) -> Any:
+    module, function = TRAINERS[family]
+    return getattr(import_module(module), function)
+
+
+def _libraries() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("torch", "transformers", "sentence-transformers")}
+
+
+@contextmanager
+def _noting(connection: Connection, run: ModelRun) -> Iterator[None]:
+    """Leave on the row how an attempt ended, whatever it was."""
+    try:
+        yield
+    except psycopg.Error as error:
+        known = translate(error)
+        if known is None:
+            _note(connection, run, "failed", error)
+            raise
+        _note(connection, run, "interrupted", known)
+        raise known from error
+    except Transient as error:
+        _note(connection, run, "interrupted", error)
+        raise
+    except BaseException as error:  # also of a person who presses Ctrl-C twice
+        _note(connection, run, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error)
+        raise
+
+
+def _note(connection: Connection, run: ModelRun, state: str, error: BaseException) -> None:
+    shown = str(error) if isinstance(error, RagworksError) else f"{type(error).__name__}: {error}"
+    ended: dict[str, Any] = {"finished_at": "now"} if state == "failed" else {}
+    try:
+        model_runs.change(connection, run.id, state=state, error=shown[:2000], **ended)
+    except psycopg.Error as gone:
+        logger.warning("the row of training %s cannot say that it is %s: %s", run.run_key, state, gone)
