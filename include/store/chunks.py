@@ -180,6 +180,15 @@ def count_chunks(connection: Connection, held: Generation) -> int:
     return int(row[0]) if row else 0
 
 
+def count_tokens(connection: Connection, held: Generation) -> int:
+    """Tokens of its different texts: what embedding all of them once takes."""
+    query = sql.SQL("select coalesce(sum(tokens), 0) from (select distinct on (text_hash) tokens from {}) t").format(
+        held.chunks
+    )
+    row = connection.execute(query).fetchone()
+    return int(row[0]) if row else 0
+
+
 def export_chunks(connection: Connection, held: Generation, *, vectors: bool) -> Iterator[dict[str, Any]]:
     """Every published chunk in (document, ordinal) order, streamed."""
     embedding: Composable = sql.SQL("c.embedding" if vectors else "null")
