@@ -10,6 +10,7 @@ from include.answering.answer import Answer, answer
 from include.answering.confidence import FITS
 from include.embedding.embedder import open_recorded
 from include.guardrails.questions import admit
+from include.registry.champions import as_found
 from include.store import answers, collections, query_log
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def ask(
     question, flags = admit(query.text, collection.guardrails)
     found = searcher.find(replace(query, text=question))
     searched = time.monotonic()
+    collection = as_found(collection, found.passport)
     judge = embedder or open_judge(found.passport, collection, settings)
     made = answer(question, found.hits, collection, llm, embedder=judge)
     ended = time.monotonic()

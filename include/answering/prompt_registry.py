@@ -1,20 +1,12 @@
-"""Puts the prompts into MLflow's registry, for people who look there; answering never needs it.
-
-MLflow's tables live in the schema `mlflow` of the same database: no server runs, and no second database is asked for.
-"""
+"""Puts the prompts into MLflow's registry, for people who look there; answering never needs it."""
 
 from __future__ import annotations
 
 import logging
-import warnings
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-from psycopg import sql
-from sqlalchemy.engine import make_url
-
 from include.answering.prompts import FOLDER, Prompt, load_prompt, prompt_names
-from include.store.pool import database_url
+from include.registry.mlflow_client import mlflow_client
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +15,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = "mlflow"
 HASH = "content_hash"  # the tag by which a version is known to be there already
 
 
@@ -32,7 +23,7 @@ def register_prompts(settings: Settings, folder: Path = FOLDER) -> dict[str, int
 
     :return: MLflow's version number of each, by the prompt's name.
     """
-    client = _client(database_url(settings))
+    client = mlflow_client(settings)
     return {name: _register(client, load_prompt(name, folder)) for name in prompt_names(folder)}
 
 
@@ -52,16 +43,3 @@ def _versions(client: Any, name: str) -> list[Any]:
     """From the newest back to the first; versions count up from 1 and are never changed."""
     newest = client.get_prompt_version_by_alias(name, "latest") if client.get_prompt(name) else None
     return [client.get_prompt_version(name, n) for n in range(int(newest.version), 0, -1)] if newest else []
-
-
-def _client(url: str) -> Any:
-    """A client on the schema of its own, which is made when it is missing."""
-    from mlflow import MlflowClient
-
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(SCHEMA)))
-    address = make_url(url).set(drivername="postgresql+psycopg").update_query_dict({"options": f"-csearch_path={SCHEMA}"})
-    store = address.render_as_string(hide_password=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return MlflowClient(tracking_uri=store, registry_uri=store)

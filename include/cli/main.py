@@ -12,6 +12,7 @@ import psycopg
 
 from include.cli import (
     answering,
+    datasets,
     duplicates,
     evaluating,
     forgetting,
@@ -19,6 +20,7 @@ from include.cli import (
     golden,
     indexing,
     inspecting,
+    models,
     searching,
     serving,
     stack,
@@ -42,7 +44,8 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for group in (
-        indexing, searching, answering, evaluating, inspecting, generations, golden, duplicates, forgetting, serving, stack,
+        indexing, searching, answering, evaluating, inspecting, generations, golden, duplicates, datasets, forgetting, models,
+        serving, stack,
     ):  # fmt: skip
         group.register(commands, common)
     return parser

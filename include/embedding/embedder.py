@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from include.config import Embedding
-from include.errors import BadConfiguration
+from include.errors import BadConfiguration, BadData
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from include.config import Collection, Settings
 
+TRAINED = "artifacts:"  # how the name of a model begins that was trained here
 CANARY_TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
     "SELECT embedding FROM chunks ORDER BY distance LIMIT 10;",
@@ -57,7 +58,7 @@ class Embedder(Protocol):
 def open_embedder(embedding: Embedding, settings: Settings) -> Embedder:
     """The embedder that these settings name; nothing heavy is imported yet.
 
-    :raises BadConfiguration: the model cannot be found.
+    :raises BadConfiguration: the model cannot be found, or is a trained one whose files changed.
     """
     if embedding.backend == "openai":
         from include.embedding.endpoint import EndpointEmbedder
@@ -65,7 +66,19 @@ def open_embedder(embedding: Embedding, settings: Settings) -> Embedder:
         return EndpointEmbedder(embedding, settings)
     from include.embedding.local import LocalEmbedder
 
-    return LocalEmbedder(embedding.model)
+    return LocalEmbedder(_folder_of(embedding.model, settings))
+
+
+def _folder_of(model: str, settings: Settings) -> str:
+    """Where a trained model lies on this machine; any other name stands for itself."""
+    if not model.startswith(TRAINED):
+        return model
+    from include.registry.artifacts import local_model
+
+    try:
+        return local_model(model, settings)
+    except BadData as error:  # as of any model whose files are not what they were: an index that it made serves as it is
+        raise BadConfiguration(error.what, error.why, error.fix) from error
 
 
 def recorded_embedding(spec: Mapping[str, Any]) -> Embedding:
@@ -73,7 +86,7 @@ def recorded_embedding(spec: Mapping[str, Any]) -> Embedding:
     return Embedding.model_validate({key: value for key, value in spec["embedding"].items() if key != "fingerprint"})
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)  # collections may have an embedder each, and a second one while a generation is built
 def open_recorded(fingerprint: str, embedding: Embedding, settings: Settings) -> Embedder:
     """The model that vectors were made with, by the settings of that time.
 

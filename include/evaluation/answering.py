@@ -9,6 +9,7 @@ from include.config import load_collection
 from include.evaluation.answer_scores import abstention, contains, exact_match, token_f1
 from include.evaluation.bootstrap import intervals
 from include.evaluation.judge import Judged, judge
+from include.registry.champions import as_found
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,8 +65,9 @@ def evaluate_answers(
     answered = []
     for query in queries:
         found = side.find(query.query, collection.answers.passages)
-        sentences = embedder or open_judge(found.passport, collection, settings)
-        given = answer(query.query, found.hits, collection, llm, embedder=sentences)
+        served = as_found(collection, found.passport)
+        sentences = embedder or open_judge(found.passport, served, settings)
+        given = answer(query.query, found.hits, served, llm, embedder=sentences)
         answered.append(_scored(query, given, llm, repeats))
         progress.advance(1)
     return describe(answered, judge_model=settings.llm_model if llm else None, repeats=repeats)

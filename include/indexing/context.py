@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from include.config import Chunking, Index, load_collection
+from include.config import CHAMPION, Chunking, Index, load_collection
 from include.embedding.embedder import check_window, open_embedder, open_recorded, recorded_embedding
 from include.errors import Terminal
 from include.indexing.chunking import CHUNKER_VERSION
@@ -14,6 +14,7 @@ from include.indexing.cutter import Cutter
 from include.indexing.progress import Progress, Silent
 from include.indexing.spec import generation_spec, spec_hash
 from include.privacy.source import scrubbed
+from include.registry.champions import with_champion
 from include.sources import open_source
 from include.store.pool import open_pool
 
@@ -75,12 +76,17 @@ def open_context(
 ) -> Iterator[IndexContext]:
     """Open a collection for indexing; nothing is read or loaded yet.
 
+    Where the file says ``embedding.model: champion`` the context names the model that this means now.
+
     :param embedder: instead of the one in the collection's settings.
     :param storage_options: for fsspec, from an Airflow connection.
     """
     collection = load_collection(settings, name)
     source = scrubbed(open_source(collection, storage_options=storage_options), collection.privacy)
-    chosen = embedder or open_embedder(collection.embedding, settings)
-    check_window(collection, chosen)
     with open_pool(settings) as pool:
+        if collection.embedding.model == CHAMPION:
+            with pool.connection() as connection:
+                collection = with_champion(connection, settings, collection)
+        chosen = embedder or open_embedder(collection.embedding, settings)
+        check_window(collection, chosen)
         yield IndexContext(settings, collection, source, chosen, pool, progress or Silent())

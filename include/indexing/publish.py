@@ -17,6 +17,7 @@ from include.store import (
     changes,
     chunks,
     collections,
+    deployed_embedders,
     documents,
     forgotten,
     generations,
@@ -179,6 +180,7 @@ def _prepare(context: IndexContext, connection: Connection, run: Run, built: Gen
         except BadData:
             generations.fail(connection, built, report.as_dict())
             collections.hold_spec(connection, built.collection_id, built.spec_hash)
+            deployed_embedders.follow_index(connection, built.collection_id)
             connection.commit()
             raise
         generations.save_gate(connection, built.id, report.as_dict())
@@ -203,6 +205,7 @@ def _publish(context: IndexContext, connection: Connection, run: Run, target: Ge
     chunks.refresh_metadata(connection, target.id)
     generations.make_live(connection, target)
     collections.hold_spec(connection, target.collection_id, None)
+    deployed_embedders.follow_index(connection, target.collection_id)
     runs.add_counts(connection, run.id, written=chunks.count_chunks(connection, target))
     logger.info("generation %d is live", target.id)
     return True

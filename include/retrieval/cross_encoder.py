@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from include.retrieval.rerank import FirstStage
+
 CPU_BATCH, GPU_BATCH = 8, 128  # pairs; docs/reranking.md has the figures for two cores
 _HEAD = "ForSequenceClassification"
-_loading = threading.Lock()
+_loading: dict[tuple[Path, int], threading.Lock] = {}
 
 
 class CrossEncoderReranker:
@@ -26,12 +28,13 @@ class CrossEncoderReranker:
     The score goes through the activation that the model's configuration names, the sigmoid when it names none, as
     sentence-transformers does; the configuration is part of the fingerprint. A pair that is longer than the model's window
     loses the end of its longer text.
+
+    :param name: what the collection file calls it, where that is not ``model``.
+    :param weight: the share of its score in the final one that was fitted for it.
     """
 
-    weight: float | None = None
-
-    def __init__(self, model: str) -> None:
-        self.name = model
+    def __init__(self, model: str, *, name: str | None = None, weight: float | None = None) -> None:
+        self.name, self.weight = name or model, weight
         self._folder = _find(model)
         self._turn = threading.Lock()
 
@@ -40,11 +43,13 @@ class CrossEncoderReranker:
         """Files of the model, and how this class runs it; no version of a library."""
         return f"ce:{models.fingerprint(self._folder)}:fp32:{self._window}"
 
-    def score(self, query: str, texts: Sequence[str]) -> list[float]:
-        """One score a text; a batch holds texts of one length (sentence-transformers sorts them).
+    def score(self, query: str, texts: Sequence[str], found: Sequence[FirstStage] | None = None) -> list[float]:
+        """One score a text, whatever the first stage said.
 
-        One thread at a time: cores that are shared make all callers late instead of the last one.
+        A batch holds texts of one length: sentence-transformers sorts them. One thread at a time: cores that are shared make
+        all callers late instead of the last one.
         """
+        del found
         if not texts:
             return []
         model = _load(self._folder, self._window)
@@ -76,21 +81,27 @@ def _find(model: str) -> Path:
     except ServiceUnavailable as error:
         fix = "Check the network or HF_HUB_OFFLINE, give a folder, or null for no second stage"
         raise ServiceUnavailable(what, error.why, fix) from error
-    architectures = models.read_json(folder, "config.json").get("architectures") or [""]
-    saved_as = models.read_json(folder, "config_sentence_transformers.json").get("model_type")
-    if saved_as != "CrossEncoder" and not str(architectures[0]).endswith(_HEAD):
+    if not has_head(folder):
+        architectures = models.read_json(folder, "config.json").get("architectures") or [""]
         why = f"it is no cross-encoder: its architecture is {architectures[0] or 'not named'}, not one …{_HEAD}"
         raise BadConfiguration(what, why, "Name a model that was trained to score pairs, or null for no second stage")
     return folder
 
 
+def has_head(folder: Path) -> bool:
+    """Whether a model was saved with a head that scores pairs."""
+    architectures = models.read_json(folder, "config.json").get("architectures") or [""]
+    saved_as = models.read_json(folder, "config_sentence_transformers.json").get("model_type")
+    return saved_as == "CrossEncoder" or str(architectures[0]).endswith(_HEAD)
+
+
 def _load(folder: Path, window: int) -> Any:
-    """The model, once per process, also when two threads ask for it first."""
-    with _loading:
+    """The model, once per process, also when two threads ask for it first; one that is loading holds up no other."""
+    with _loading.setdefault((folder, window), threading.Lock()):
         return _loaded(folder, window)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)  # collections may have a champion each, and the one before it answers while a new one loads
 def _loaded(folder: Path, window: int) -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("sentence_transformers").setLevel(logging.WARNING)

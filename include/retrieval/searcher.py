@@ -148,11 +148,13 @@ class Searcher:
         """
         if query.rerank is False:
             return None
-        reranker = self._reranker or (open_reranker(retrieval.reranker, self._settings) if retrieval.reranker else None)
+        reranker = self._reranker or (
+            open_reranker(retrieval.reranker, self._settings, self._pool, self._name) if retrieval.reranker else None
+        )
         if reranker is None and query.rerank:
             raise BadConfiguration(
-                f"{self._name} has no reranker", "none is set, or no champion has been promoted",
-                "Set retrieval.reranker to a model, or search without reranking",
+                f"{self._name} has no reranker", "none is set, or no champion has been promoted that could be opened",
+                "Set retrieval.reranker to a model, promote one (ragworks models), or search without reranking",
             )  # fmt: skip
         return reranker
 

@@ -14,6 +14,7 @@ from include.indexing.estimate import host
 from include.retrieval.blend import blend
 from include.retrieval.budget import Allowance, allowance
 from include.retrieval.neighbours import with_neighbours
+from include.retrieval.rerank import first_stage_of
 from include.retrieval.turns import turns_of
 from include.store import reranking_rates
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from include.config import Retrieval
-    from include.retrieval.rerank import Reranker
+    from include.retrieval.rerank import FirstStage, Reranker
     from include.store.generations import Generation
     from include.store.pool import Pool
     from include.store.search import Hit
@@ -53,8 +54,8 @@ def second_stage(
     :param first_stage_seconds: what the search took so far, the embedding of the query included.
     :param held: the generation of the hits; needed for neighbours.
     :param demanded: read the first ``top_k`` in any case, also when the budget has no time for it.
-    :return: the passport's part is ``{"reranker": {model, fingerprint, candidates, weight[, reason]} | None}``, where the
-        reason says why candidates were left out, and ``neighbours`` when some were asked for.
+    :return: the passport's part is ``{"reranker": {model, fingerprint, candidates, weight[, version][, reason]} | None}``,
+        where the reason says why candidates were left out, and ``neighbours`` when some were asked for.
     """
     started = time.monotonic()
     ranked, part = list(hits), None
@@ -73,6 +74,8 @@ def second_stage(
 
 def warm(reranker: Reranker) -> None:
     """Load the model, once a process, so that loading is not measured; a service does it before the first question."""
+    if reranker.fingerprint in _warmed:
+        return  # without the lock: another model may be loading, which takes seconds
     with _warming:
         if reranker.fingerprint not in _warmed:
             started = time.monotonic()
@@ -87,6 +90,7 @@ class _Reading:
 
     query: str
     texts: Sequence[str]
+    found: Sequence[FirstStage]
     retrieval: Retrieval
     reranker: Reranker
     pace: float | None
@@ -119,9 +123,10 @@ class _Reading:
 
     def _read(self, count: int) -> bool:
         warm(self.reranker)
-        texts = self.texts[len(self.scores) : len(self.scores) + count]
+        part = slice(len(self.scores), len(self.scores) + count)
+        texts = self.texts[part]
         started = time.monotonic()
-        scores = self.reranker.score(self.query, texts)
+        scores = self.reranker.score(self.query, texts, self.found[part])
         self.seconds += time.monotonic() - started
         if len(scores) != len(texts) or not all(map(math.isfinite, scores)):
             raise BadConfiguration(
@@ -136,10 +141,11 @@ class _Reading:
 def _reranked(
     query: str, hits: list[Hit], retrieval: Retrieval, reranker: Reranker, pool: Pool, spent: float, at_least: int
 ) -> tuple[list[Hit], dict[str, Any]]:
-    texts = [hit.text for hit in hits[: retrieval.rerank_candidates]]
+    candidates = hits[: retrieval.rerank_candidates]
+    texts = [hit.text for hit in candidates]
     with pool.connection() as connection:
         pace = reranking_rates.seconds_per_pair(connection, host(), reranker.fingerprint)
-    reading = _Reading(query, texts, retrieval, reranker, pace, spent, at_least)
+    reading = _Reading(query, texts, first_stage_of(candidates), retrieval, reranker, pace, spent, at_least)
     reading.run()
     if reading.scores:
         with pool.connection() as connection:
@@ -152,6 +158,8 @@ def _reranked(
         "candidates": len(reading.scores),
         "weight": weight,
     }
+    if (version := getattr(reranker, "version", None)) is not None:  # of a champion
+        part["version"] = version
     if reading.allowed.reason:
         part["reason"] = reading.allowed.reason
     return blend(hits, reading.scores, weight), part

@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from include.retrieval.rerank import open_reranker
 from include.serving.failures import bad_request
 from include.serving.logbook import Entry
 from include.serving.replies import as_logged
@@ -101,7 +100,7 @@ class Question:
 
     def _has_reranker(self, settings: Collection) -> bool:
         spec = settings.retrieval.reranker
-        return spec is not None and open_reranker(spec, self.service.settings) is not None
+        return spec is not None and self.service.reranker(self.collection, spec) is not None
 
 
 def check_length(text: str, settings: Collection) -> None:

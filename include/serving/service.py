@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from include.answering.llm import open_llm
-from include.config import Collection, collection_names, load_collection
+from include.config import CHAMPION, Collection, collection_names, load_collection
 from include.embedding.embedder import open_recorded, recorded_embedding
 from include.errors import BadData, RagworksError
 from include.guardrails.questions import admit
+from include.registry.champions import named
 from include.retrieval.current import CurrentCollection
+from include.retrieval.rerank import open_reranker
 from include.retrieval.searcher import Searcher
 from include.serving.access import Keyring
 from include.serving.batching import BatchingEmbedder
@@ -24,7 +26,7 @@ from include.serving.failures import Refusal
 from include.serving.logbook import Logbook
 from include.serving.metrics import Metrics
 from include.serving.workers import Workers
-from include.store import api_keys, collections, generations
+from include.store import api_keys, collections, deployments, generations
 from include.store.pool import database_url, open_pool
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from include.answering.llm import LLM
     from include.config import Settings
     from include.embedding.embedder import Embedder
+    from include.retrieval.rerank import Reranker
     from include.serving.options import Options
     from include.store.api_keys import ApiKey
     from include.store.generations import Generation
@@ -133,9 +136,14 @@ class Service:
                 found = self._batching[fingerprint] = BatchingEmbedder(embedder, note=self.metrics.batches.observe)
             return found
 
+    def reranker(self, name: str, spec: str) -> Reranker | None:
+        """The reranker that a collection's file names; None while no champion is promoted."""
+        return open_reranker(spec, self.settings, self.pool, name)
+
     def warm_up(self) -> None:
-        """Load the models of all generations that answer, or soon may, so that no request waits for that."""
+        """Load the models of all generations that answer, or soon may, and champions, so that no request waits for that."""
         self._warm_scrubbers()
+        self._warm_champions()
         wanted: dict[str, Generation] = {}
         with self.pool.connection() as connection:
             for name in self.names():
@@ -146,6 +154,28 @@ class Service:
                 self.batching(self._model(wanted[fingerprint])).embed_query("warm up")
             except RagworksError as error:
                 logger.error("the model of generation %s does not load: %s", wanted[fingerprint].id, error)
+
+    def _warm_champions(self) -> None:
+        """Look for new rerankers, also while nobody asks, and load embedders that are about to get an index."""
+        for name in self.names():
+            try:
+                collection = load_collection(self.settings, name)
+                if collection.retrieval.reranker == CHAMPION:
+                    self.reranker(name, CHAMPION)
+                if collection.embedding.model == CHAMPION and self._embedder is None:
+                    self._warm_promoted(name, collection)
+            except RagworksError as error:
+                logger.error("collection %s: %s", name, error)
+
+    def _warm_promoted(self, name: str, collection: Collection) -> None:
+        with self.pool.connection() as connection:
+            waiting = deployments.serving(connection, self.settings.environment, "embedder", name, state="pending")
+        if waiting is None or waiting.artifact is None or str(waiting.settings.get("embedder")) in self._tried:
+            return
+        fingerprint = str(waiting.settings.get("embedder"))
+        self._tried.add(fingerprint)
+        embedder = open_recorded(fingerprint, named(collection.embedding, waiting.artifact), self.settings)
+        self.batching(embedder).embed_query("warm up")
 
     def _warm_scrubbers(self) -> None:
         """Load what finds personal data, where questions are scrubbed: seconds, once."""

@@ -5,9 +5,15 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+import numpy as np
+from psycopg import sql
+
 from include.store.golden import GoldenQuery, GoldenSpan
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from include.store.generations import Generation
     from include.store.pool import Connection
 
 LOST = -1  # of a span whose text is no longer in its document
@@ -40,6 +46,12 @@ def sample_documents(
     return [(str(uri), str(text)) for uri, text in connection.execute(_DOCUMENTS, parameters)]
 
 
+def some_vectors(connection: Connection, held: Generation, *, limit: int) -> list[tuple[str, NDArray[np.float32]]]:
+    """(text, vector of shape (dimension,)) of a few chunks."""
+    rows = connection.execute(sql.SQL(_VECTORS).format(chunks=held.chunks, spans=held.spans), {"g": held.id, "limit": limit})
+    return [(str(text), vector.to_numpy().astype(np.float32)) for text, vector in rows]
+
+
 def _located(uri: str, start: int | None, length: int | None, grade: float) -> GoldenSpan:
     return GoldenSpan(uri, start, None if start is None or length is None else start + length, grade)
 
@@ -60,6 +72,15 @@ join ragworks.golden_span s on s.golden_query_id = q.id
 left join shared d on d.uri = s.uri and (s.start_char is null or d.same)
 left join ragworks.document_text t on s.start_char is not null and t.collection_id = %(c)s and t.content_hash = d.content_hash
 order by q.query_hash, s.uri, s.start_char nulls first
+"""
+
+_VECTORS = """
+select substr(t.text, s.start_char + 1, s.end_char - s.start_char), c.embedding
+from {chunks} c join {spans} s using (document_id, seq)
+join ragworks.generation_document h on h.generation_id = %(g)s and h.document_id = c.document_id and not h.staged
+join ragworks.document d on d.id = c.document_id
+join ragworks.document_text t on t.collection_id = d.collection_id and t.content_hash = h.content_hash
+limit %(limit)s
 """
 
 _DOCUMENTS = """

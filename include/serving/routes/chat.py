@@ -15,6 +15,7 @@ from include.answering.answer import Answer, AnswerStream
 from include.answering.answer import answer as write_answer
 from include.answering.answer import stream as stream_answer
 from include.guardrails.questions import admit
+from include.registry.champions import as_found
 from include.retrieval.query import Query
 from include.serving.asking import Question
 from include.serving.failures import bad_request, of_llm, refusal
@@ -160,6 +161,7 @@ class _Writing:
         changed: dict[str, Any] = {"max_tokens": min(wanted, settings.answers.max_tokens)}
         if self.body.temperature is not None:
             changed["temperature"] = self.body.temperature
+        settings = as_found(settings, self.asked.passport)
         return settings.model_copy(update={"answers": settings.answers.model_copy(update=changed)})
 
     def _seconds(self) -> dict[str, float]:

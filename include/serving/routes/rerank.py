@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from include.retrieval.rerank import open_reranker
+from include.config import CHAMPION
 from include.serving.asking import Question, check_length
 from include.serving.failures import Refusal
 from include.serving.replies import RerankReply
@@ -62,7 +62,7 @@ def _collection(service: Service, caller: Caller, model: str) -> str:
     if model in allowed:
         return model
     for name in allowed:
-        if service.served(name, "model").settings.retrieval.reranker == model:
+        if model != CHAMPION and service.served(name, "model").settings.retrieval.reranker == model:
             return name
     caller.require_collection(model, "model")
     raise Refusal(404, "model_not_found", "There is no such collection or reranker. GET /v1/models lists yours", "model")
@@ -74,7 +74,7 @@ def _score(asked: Question, model: str, texts: Sequence[str]) -> tuple[list[floa
     asked.served = asked.service.served(asked.collection, "model")
     check_length(asked.text, asked.served.settings)
     spec = asked.served.settings.retrieval.reranker
-    reranker = open_reranker(spec, asked.service.settings) if spec else None
+    reranker = asked.service.reranker(asked.collection, spec) if spec else None
     if reranker is not None:
         scores = [float(score) for score in reranker.score(asked.text, texts)]
         return scores, {"kind": "reranker", "model": reranker.name, "fingerprint": reranker.fingerprint}

@@ -1,0 +1,180 @@
+"""Puts a trained model to work: a reranker at once, an embedder by an index of its own that is compared before it answers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from include.config import CHAMPION, load_collection
+from include.errors import BadConfiguration, BadData, RagworksError
+from include.indexing.progress import Silent
+from include.registry.embedder_promotion import promote_embedder
+from include.registry.rollback import roll_back_model
+from include.registry.versions import register, sync_aliases
+from include.store import collections, deployments, model_versions
+
+if TYPE_CHECKING:
+    from include.config import Settings
+    from include.indexing.progress import Progress
+    from include.store.deployments import Deployment
+    from include.store.model_runs import ModelRun
+    from include.store.pool import Pool
+
+logger = logging.getLogger(__name__)
+
+__all__ = ["copy_version", "promote", "roll_back_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """What is to be promoted, and who says so.
+
+    :param unproved: a person wants it although the gate has not accepted it.
+    """
+
+    settings: Settings
+    pool: Pool
+    collection: str
+    collection_id: int
+    run: ModelRun
+    version: int
+    actor: str
+    reason: str
+    unproved: bool
+    progress: Progress
+
+    @property
+    def artifact(self) -> str:
+        """Reference of the model."""
+        return self.run.artifact or ""
+
+
+def promote(
+    settings: Settings,
+    pool: Pool,
+    family: str,
+    version: int,
+    *,
+    collection: str,
+    actor: str = "",
+    reason: str = "",
+    unproved: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Have a version serve in this environment; again changes nothing.
+
+    An embedder is live when its index is: that takes as long as a run. Killed on the way it is gone on with by the next
+    promotion of it, or the next run of the collection.
+
+    :param unproved: also when the gate has not accepted it; the history says so.
+    :return: family, collection, environment, version, run_key, deployment, replaced (a version, None: none), changed (False: it
+        served already), unproved, seconds; of an embedder also generation and embedded.
+    :raises BadData: there is no such version; the gate has not accepted it; the new index is worse than the live one.
+    :raises BadConfiguration: the collection file does not ask for the champion, or the model does not open.
+    :raises Transient: another promotion is going on.
+    """
+    started = time.monotonic()
+    with pool.connection() as connection:
+        collection_id = collections.collection_id(connection, collection)
+        run = model_versions.run_of(connection, settings.environment, family, collection_id, version)
+    if not unproved:
+        _require_proof(run, version)
+    wanted = Promotion(
+        settings, pool, collection, collection_id, run, version, actor, reason, unproved, progress or Silent()
+    )  # fmt: skip
+    if family == "reranker":
+        found = _promote_reranker(wanted)
+    elif family == "embedder":
+        found = promote_embedder(wanted)
+    else:
+        raise BadConfiguration(f"family {family!r}", "it cannot be promoted", "Use reranker or embedder")
+    if found.pop("changed"):
+        sync_aliases(settings, pool, family, collection)
+        changed = True
+    else:
+        changed = False
+    live: Deployment = found.pop("live")
+    return {
+        "family": family, "collection": collection, "environment": settings.environment, "version": version,
+        "run_key": run.run_key, "deployment": live.id, "replaced": _version_before(pool, live), "changed": changed,
+        "unproved": bool(live.settings.get("unproved")), **found, "seconds": round(time.monotonic() - started, 3),
+    }  # fmt: skip
+
+
+def copy_version(settings: Settings, pool: Pool, family: str, version: int, *, collection: str, source: str) -> int:
+    """The version here of a model that another environment of the same database registered; made when there is none.
+
+    :param source: the other environment; ``version`` is its number there.
+    :raises BadData: it has no such version.
+    """
+    with pool.connection() as connection:
+        collection_id = collections.collection_id(connection, collection)
+        run = model_versions.run_of(connection, source, family, collection_id, version)
+    return register(settings, pool, run.run_key)
+
+
+def _require_proof(run: ModelRun, version: int) -> None:
+    if run.state == "accepted":
+        return
+    gate = run.gate or {}
+    reasons = (
+        "; ".join(str(reason) for reason in gate.get("reasons", ())) or f"its training is {run.state}: nothing was compared"
+    )
+    raise BadData(
+        f"{run.family} {version} was not accepted by the gate", reasons,
+        "Train a better one; a person may promote it all the same with --unproved",
+    )  # fmt: skip
+
+
+def _promote_reranker(wanted: Promotion) -> dict[str, Any]:
+    asked = load_collection(wanted.settings, wanted.collection).retrieval.reranker
+    if asked != CHAMPION:
+        raise BadConfiguration(
+            f"collection {wanted.collection}", f"its retrieval.reranker is {asked or 'null'}, so no champion would be used",
+            "Set it to champion, or leave it out",
+        )  # fmt: skip
+    fitted = _opened(wanted)
+    environment, pool = wanted.settings.environment, wanted.pool
+    with pool.connection() as connection, connection.transaction():
+        deployments.lock(connection, wanted.collection_id)
+        live = deployments.deployed(connection, environment, "reranker", wanted.collection_id)
+        if live is not None and live.model_run_id == wanted.run.id:
+            return {"live": live, "changed": False}
+        live = deployments.put_live(
+            connection, environment, "reranker", wanted.collection_id,
+            model_run=wanted.run.id, version=wanted.version, settings=fitted, reason=wanted.reason, actor=wanted.actor,
+        )  # fmt: skip
+    logger.info("reranker %d serves %s in %s", wanted.version, wanted.collection, environment)
+    return {"live": live, "changed": True}
+
+
+def _opened(wanted: Promotion) -> dict[str, Any]:
+    """What there is to note of a reranker, which reads a pair first: one that does not open must not be put to work."""
+    from include.retrieval.rerank import open_reranker
+    from include.retrieval.stage import warm
+
+    wanted.progress.step("load the model", None)
+    try:
+        model = open_reranker(wanted.artifact, wanted.settings)
+        if model is None:
+            raise BadData(f"reranker {wanted.version}", "its training left no model")
+        warm(model)
+    except RagworksError:
+        raise
+    except Exception as error:  # whatever a library raises for a file that is not what it was
+        raise BadData(
+            f"reranker {wanted.version} does not open", f"{type(error).__name__}: {error}", "Train it again"
+        ) from error
+    fitted: dict[str, Any] = {"fingerprint": model.fingerprint}
+    if model.weight is not None:
+        fitted["rerank_weight"] = model.weight
+    return fitted | ({"unproved": True} if wanted.unproved and wanted.run.state != "accepted" else {})
+
+
+def _version_before(pool: Pool, live: Deployment) -> int | None:
+    if live.replaces is None:
+        return None
+    with pool.connection() as connection:
+        return deployments.by_id(connection, live.replaces).version
