@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from include.config import Settings
 from ragworks.training_dag import training_dag
 
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
 DESCRIPTION = "Train a reranker on questions of a collection, and serve it if it is proved better"
 
-training_dag("reranker", Settings.from_environment(), description=DESCRIPTION)
+dag: DAG = training_dag("reranker", Settings.from_environment(), description=DESCRIPTION)

@@ -31,6 +31,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # two workers with two threads each wou
 # the fault tests share (a warm process, templates of databases) is dear. Every other file is a group of its own.
 GROUPS = {
     "tests/dags/test_live_airflow.py": "airflow",
+    "tests/dags/test_live_training.py": "airflow",
     "tests/stack/test_airflow.py": "airflow",
     "tests/promises/test_fault_matrix.py": "faults",
     "tests/promises/test_other_faults.py": "faults",
@@ -40,6 +41,7 @@ FIRST = (
     "tests/promises/test_fault_matrix.py",
     "tests/promises/test_other_faults.py",
     "tests/dags/test_live_airflow.py",
+    "tests/dags/test_live_training.py",
     "tests/stack/test_airflow.py",
     "tests/promises",
     "tests/evaluation",

@@ -99,7 +99,7 @@ def _train(stack: Stack, case: Case, corpus: Corpus) -> dict[str, Any]:
     indexed = stack.run_dag(f"index_{corpus.name}", {})
     golden = stack.command("golden", corpus.name, "--queries", corpus.queries, "--qrels", corpus.golden_qrels)
     conf = {
-        "collection": corpus.name, "data_sources": ["judged"], "data_queries": corpus.queries, "data_qrels": corpus.train_qrels,
+        "collection": corpus.name, "data_queries": corpus.queries, "data_qrels": corpus.train_qrels,
         **case.arguments,
     }  # fmt: skip
     run = stack.run_dag(f"train_{case.family}", conf)

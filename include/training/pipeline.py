@@ -177,10 +177,10 @@ def run_training(
         check(settings, pool, run_key)
         if run.baseline is None:
             baseline(settings, pool, run_key, progress=progress)
-        train(settings, pool, run_key, progress=progress)
-        evaluate_challenger(settings, pool, run_key, progress=progress)
-        decision = judge(settings, pool, run_key)
-        version = register(settings, pool, run_key)
+    train(settings, pool, run_key, progress=progress)
+    evaluate_challenger(settings, pool, run_key, progress=progress)
+    decision = judge(settings, pool, run_key)
+    version = register(settings, pool, run_key)
     result: dict[str, Any] = {
         "run_key": run_key,
         "family": request.family,

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 
 from include.errors import BadConfiguration, Transient
 from ragworks.assets import champion_asset
+from ragworks.operators.gpu import TRAINING_KEY
 from ragworks.training_form import request_of
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from include.config import Settings, Training
     from include.store.model_runs import ModelRun
     from include.store.pool import Pool
-
-TRAINING_KEY = "{{ dag.dag_id }}/{{ run_id }}"  # a run id alone is not unique among DAGs
 
 
 class _TrainingOperator(BaseOperator):
@@ -160,9 +159,8 @@ class JudgeModelOperator(_TrainingOperator, SkipMixin):
         """Judge; a refused model is a result and no failure."""
         from include.registry.gate import judge
         from include.registry.versions import register
-        from include.training.pipeline import failing
 
-        with _opened() as (settings, pool), failing(pool, self.run_key):
+        with _opened() as (settings, pool):
             decision = judge(settings, pool, self.run_key)
             version = register(settings, pool, self.run_key)
             policy = _policy(settings, pool, self.run_key)
@@ -202,8 +200,6 @@ class ApproveModelOperator(ApprovalOperator):
 
     def execute(self, context: Context) -> Any:
         """Ask, unless the collection says that nobody need be asked."""
-        from include.registry.gate import describe
-
         with _opened() as (settings, pool):
             run = _run(pool, self.run_key)
             policy = _policy(settings, pool, self.run_key)
@@ -211,7 +207,7 @@ class ApproveModelOperator(ApprovalOperator):
             self.log.info("training.promotion is auto: nobody is asked")
             return {"chosen_options": [self.APPROVE], "params_input": {}}
         self.subject = f"Promote {self.family} {run.version}?"
-        self.body = describe(run)
+        self.body = _evidence(run)
         self.response_timeout = timedelta(hours=policy.approval_hours)
         return super().execute(context)
 
@@ -272,6 +268,15 @@ def _opened() -> Iterator[tuple[Settings, Pool]]:
             raise Transient(
                 "a step of a training was stopped", "it reached its execution_timeout", "The retry goes on"
             ) from error
+
+
+def _evidence(run: ModelRun) -> str:
+    """Markdown: what speaks for a winner, and where more stands."""
+    reasons = "\n".join(f"- {reason}" for reason in (run.gate or {}).get("reasons", ()))
+    return (
+        f"{reasons}\n\nTrained from `{run.base or 'nothing'}` on dataset {run.dataset_id}, {run.step} steps,"
+        f" {run.gpu_seconds:.0f} GPU seconds. All figures: `ragworks models {run.family} --run {run.run_key}`."
+    )
 
 
 def _run(pool: Pool, run_key: str) -> ModelRun:

@@ -1,0 +1,137 @@
+"""The whole way of a model under a running Airflow: form, data, training, gate, approval by REST, answers, and back."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from include.config import Settings
+from include.evaluation.golden import read_pair
+from include.registry.promotion import roll_back_model
+from include.retrieval.searcher import Searcher
+from include.stack import airflow
+from include.stack.api import FINAL, AirflowApi
+from include.store import collections, golden
+from include.store.pool import open_pool
+from tests import training_corpus
+from tests.conftest import free_port
+from tests.support import query
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = "stations"
+WAIT = 600  # seconds for a run on a machine that does other work too
+# Short texts learn quickly; one measure of a station is told from the other seven after some sixty steps.
+LEARN = {"epochs": 8, "batch_size": 16, "learning_rate": 3e-4, "max_length": 64, "dev_passages": 50}
+ASKED = ("gorp at Alder", "alder-temperature")
+
+
+class Live:
+    """A running Airflow with one collection, its golden queries and files of training questions."""
+
+    def __init__(self, settings: Settings, api: AirflowApi, files: dict[str, str]) -> None:
+        self.settings, self.api, self.files = settings, api, files
+
+    def run(self, dag_id: str, conf: dict[str, Any], choice: str = "") -> dict[str, str]:
+        """Trigger, answer an approval with ``choice``, and give each task's state."""
+        return self.follow(dag_id, self.api.trigger(dag_id, conf, patience=120), choice)
+
+    def follow(self, dag_id: str, run_id: str, choice: str = "") -> dict[str, str]:
+        states: dict[str, str] = {}
+        told: set[str] = set()
+        began = time.monotonic()
+        while self.api.look(dag_id, run_id, told, lambda task, state, _: states.update({task: state})) not in FINAL:
+            assert time.monotonic() - began < WAIT, states
+            if choice and "gate" in told and self.api.task(dag_id, run_id, "approve")["state"] == "awaiting_input":
+                self.api.answer(dag_id, run_id, "approve", choice)
+                choice = ""
+            time.sleep(0.5)
+        return states
+
+    def best(self) -> tuple[str, dict[str, Any]]:
+        """The document that a question in learned words finds, and the passport."""
+        with open_pool(self.settings) as pool:
+            [hit], passport = Searcher(self.settings, pool, NAME).search(ASKED[0], top_k=1)
+        return hit.document, passport
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    folder = tmp_path_factory.mktemp("training")
+    files = training_corpus.write(folder)
+    settings = Settings(home=folder / "home", collections_dir=folder / "collections", artifacts=(folder / "artifacts").as_uri())
+    settings.collections_dir.mkdir()
+    content = {
+        "name": NAME,
+        "source": {"type": "jsonl", "path": files["documents"]},
+        "embedding": {"model": "champion"},
+        "retrieval": {"mode": "dense", "latency_budget_ms": 5000},
+        "near_duplicates": {
+            "threshold": None
+        },  # reports of one station differ in a few words
+    }
+    (settings.collections_dir / f"{NAME}.yaml").write_text(yaml.safe_dump(content))
+    try:
+        running = Live(settings, AirflowApi(airflow.up(settings, port=free_port(), progress=lambda line: None)), files)
+        assert set(running.run(f"index_{NAME}", {}).values()) <= {"success", "skipped"}
+        with open_pool(settings) as pool, pool.connection() as connection:
+            judged = read_pair(files["queries"], files["golden"])
+            assert golden.save(connection, collections.collection_id(connection, NAME), judged) == 64
+        yield running
+    finally:
+        airflow.down(settings, progress=lambda line: None)
+
+
+@pytest.mark.slow
+def test_a_better_embedder_goes_live_after_a_click_and_comes_back_with_a_command(live: Live) -> None:
+    conf = {"collection": NAME, "data_queries": live.files["queries"], "data_qrels": live.files["train"], **LEARN}
+    assert live.best()[0] != ASKED[1]
+    steps = live.run("train_embedder", conf, choice="Approve")
+    assert steps == dict.fromkeys(
+        ("collection", "data", "check", "baseline", "train", "evaluate", "gate", "approve", "promote", "verify"), "success"
+    ) | {"other_collections": "skipped"}
+    [(version, state, gate, artifact, fingerprint)] = query(
+        live.settings, "select version, state, gate, artifact, fingerprint from ragworks.model_run"
+    )
+    assert (version, state) == (1, "accepted")
+    found, passport = live.best()
+    assert found == ASKED[1]
+    assert passport["embedder"] == {"model": artifact, "fingerprint": fingerprint}
+    assert gate["accepted"]
+
+    with open_pool(live.settings) as pool:
+        began = time.monotonic()
+        roll_back_model(live.settings, pool, "embedder", collection=NAME)
+        assert time.monotonic() - began < 5
+    assert live.best()[1]["embedder"]["model"] == "all-MiniLM-L6-v2"
+
+    again = live.run("train_embedder", conf)  # an event that came twice looks like this
+    assert again["data"] == "skipped"
+    assert query(live.settings, "select count(*) from ragworks.model_run") == [(1,)]
+
+
+@pytest.mark.slow
+def test_a_no_keeps_what_serves(live: Live) -> None:
+    before = live.best()[1]["embedder"]
+    conf = {"collection": NAME, "data_queries": live.files["queries"], "data_qrels": live.files["train"], **LEARN, "seed": 1}
+    steps = live.run("train_embedder", conf, choice="Reject")
+    assert (steps["gate"], steps["approve"], steps["promote"], steps["verify"]) == ("success", "success", "skipped", "skipped")
+    assert live.best()[1]["embedder"] == before
+
+
+@pytest.mark.slow
+def test_events_that_come_twice_train_once(live: Live) -> None:
+    known = query(live.settings, "select count(*) from ragworks.model_run where family = 'reranker'")
+    assert known == [(0,)]
+    for _ in range(2):
+        live.api.send_event("ragworks.reranker.retrain", {"collection": NAME})
+    began = time.monotonic()
+    while len(runs := live.api.runs("train_reranker")) < 1 or any(run["state"] not in FINAL for run in runs):
+        assert time.monotonic() - began < WAIT, runs
+        time.sleep(1)
+    assert {run["run_type"] for run in runs} == {"asset_triggered"}
+    assert query(live.settings, "select count(*) from ragworks.model_run where family = 'reranker'") == [(1,)]
