@@ -88,15 +88,15 @@ def forget_document(connection: Connection, collection: int, uri: str) -> int:
 
 def _without(name: Name, uri: str, row: tuple[Any, ...]) -> tuple[Any, ...]:
     _, label, configuration, report = row
-    return name.out_of_text(label), name.out_of_json(configuration), name.out_of_json(_entries_without(uri, report))
+    return name.out_of_text(label), name.out_of_json(configuration), name.out_of_json(without_document(uri, report))
 
 
-def _entries_without(uri: str, value: Any) -> Any:
-    """Without the entries of a list that have the document among their ``documents``: they quote it."""
+def without_document(uri: str, value: Any) -> Any:
+    """JSON without the entries of a list that have the document among their ``documents``: they quote it."""
     if isinstance(value, dict):
-        return {key: _entries_without(uri, inner) for key, inner in value.items()}
+        return {key: without_document(uri, inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_entries_without(uri, one) for one in value if not (isinstance(one, dict) and uri in one.get("documents", ()))]
+        return [without_document(uri, one) for one in value if not (isinstance(one, dict) and uri in one.get("documents", ()))]
     return value
 
 

@@ -44,6 +44,18 @@ def save_feedback(connection: Connection, feedback: Feedback, api_key_id: int | 
     return UUID(str(row[0])) if row else feedback.query_id
 
 
+def praised_citations(connection: Connection, collection: int) -> list[tuple[str, str, int, int]]:
+    """(question, document, start, end) of what answers cite that users liked, as a person accepted."""
+    return connection.execute(
+        "select distinct l.query, one ->> 'document', (one ->> 'start')::int, (one ->> 'end')::int"
+        " from ragworks.feedback f join ragworks.query_log l on l.id = f.query_id join ragworks.answer a on a.id = l.id"
+        " cross join jsonb_array_elements(a.citations) one"
+        " where l.collection_id = %s and f.state = 'accepted' and f.thumb = 1 and f.document is null"
+        " and btrim(l.query) <> '' and one ->> 'document' is not null order by 1, 2, 3, 4",
+        (collection,),
+    ).fetchall()
+
+
 def erase_feedback(connection: Connection, collection: int, uri: str) -> int:
     """Take a document out: the words of whoever named it, or was shown it, may be its own. Thumbs stay.
 

@@ -5,7 +5,6 @@ Only a hash of a document's uri is kept. What each table holds of a document sta
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ import psycopg
 from psycopg import sql
 
 from include.errors import Transient
-from include.store import collections, traces
+from include.store import collections, traces, trained
+from include.store.naming import uri_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,7 +68,7 @@ def restore(connection: Connection, collection: int, uri: str) -> bool:
     """
     with _held(connection, collection):
         removed = connection.execute(
-            "delete from ragworks.forgotten where collection_id = %s and uri_hash = %s", (collection, _hash(uri))
+            "delete from ragworks.forgotten where collection_id = %s and uri_hash = %s", (collection, uri_hash(uri))
         ).rowcount
         if removed:
             # A file of its own has no row here and is read as a new one. Any other object may hold it by now.
@@ -83,7 +83,7 @@ def restore(connection: Connection, collection: int, uri: str) -> bool:
 
 def is_forgotten(connection: Connection, collection: int, uris: Sequence[str]) -> set[str]:
     """Those of these documents that must not come in; to be asked under the collection's lock."""
-    by_hash = {_hash(uri): uri for uri in uris}
+    by_hash = {uri_hash(uri): uri for uri in uris}
     rows = connection.execute(
         "select uri_hash from ragworks.forgotten where collection_id = %s and uri_hash = any(%s)", (collection, list(by_hash))
     )
@@ -91,13 +91,8 @@ def is_forgotten(connection: Connection, collection: int, uris: Sequence[str]) -
 
 
 def models_trained_on(connection: Connection, collection: int, uri: str) -> list[str]:
-    """Models whose training data held the document.
-
-    Nothing is trained yet and no table says what a model was trained on, so there are none. The tables of data sets and
-    trainings must be asked here when they come; a test fails until then.
-    """
-    del connection, collection, uri
-    return []
+    """Models whose training data held the document: to be trained again without it."""
+    return trained.models_trained_on(connection, collection, uri, traces.find(connection, collection, uri).contents)
 
 
 @contextmanager
@@ -120,7 +115,7 @@ def _keep_out(connection: Connection, collection: int, uri: str, reason: str | N
     connection.execute(
         "insert into ragworks.forgotten (collection_id, uri_hash, reason) values (%s, %s, %s)"
         " on conflict (collection_id, uri_hash) do update set reason = coalesce(excluded.reason, forgotten.reason)",
-        (collection, _hash(uri), reason),
+        (collection, uri_hash(uri), reason),
     )
 
 
@@ -136,7 +131,3 @@ def _erase(connection: Connection, collection: int, uri: str) -> Erased:
     row: tuple[Any, ...] | None = connection.execute("select pg_current_xact_id()::xid::text").fetchone()
     known = bool(erased.keys() - {"document_text"})  # texts without a document may be another's
     return Erased(known, erased, shared_with, models, str(row[0]) if row else "0")
-
-
-def _hash(uri: str) -> bytes:
-    return hashlib.sha256(uri.encode("utf-8", "surrogatepass")).digest()

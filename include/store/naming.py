@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
 FORGOTTEN = "[forgotten]"
+
+
+def uri_hash(uri: str) -> bytes:
+    """What is kept of the name of a document that must not be named."""
+    return hashlib.sha256(uri.encode("utf-8", "surrogatepass")).digest()
 
 
 class Name:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from include.store import answers, evaluations, feedback, golden
+from include.store import answers, evaluations, feedback, golden, trained
 from include.store.naming import Name
 
 if TYPE_CHECKING:
@@ -157,6 +157,23 @@ def _erase_evaluations(connection: Connection, target: Target) -> int:
     return evaluations.forget_document(connection, target.collection, target.uri)
 
 
+def _erase_dataset_rows(connection: Connection, target: Target) -> int:
+    rows = trained.forget_rows(connection, target.collection, target.uri, target.contents)
+    return rows + _NAMED_IN_ROWS(connection, target)
+
+
+def _erase_negatives(connection: Connection, target: Target) -> int:
+    return trained.forget_negatives(connection, target.collection, target.uri, target.contents)
+
+
+def _erase_model_runs(connection: Connection, target: Target) -> int:
+    return trained.forget_in_runs(connection, target.collection, target.uri)
+
+
+def _erase_deployments(connection: Connection, target: Target) -> int:
+    return trained.forget_in_deployments(connection, target.collection, target.uri)
+
+
 def _erase_answers(connection: Connection, target: Target) -> int:
     return answers.forget_document(connection, target.collection, target.uri) + _NAMED_IN_ANSWERS(connection, target)
 
@@ -188,9 +205,27 @@ _NAMED_IN_FEEDBACK = _rewrite(
     "feedback", ("answer", "comment"), "query_id in (select id from ragworks.query_log where collection_id = %(c)s)"
 )
 
-# In this order: the queue before the document's row, as workers lock them the other way round only while forget keeps them
-# out; texts last, when nothing names them any more.
+_NAMED_IN_ROWS = _rewrite(
+    "dataset_row", ("query", "metadata"), "dataset_id in (select id from ragworks.dataset where collection_id = %(c)s)"
+)
+
+# In this order, after what trainings hold: the queue before the document's row, as workers lock them the other way round only
+# while forget keeps them out; texts last, when nothing names them any more.
 TRACES: tuple[Trace, ...] = (
+    # First: by the document's row one knows which names are still documents', by its texts what a renamed one said.
+    Trace("dataset_negative", ALL, _erase_negatives),
+    Trace("dataset_row", ALL, _erase_dataset_rows),
+    Trace(
+        "dataset",
+        ("arguments", "statistics", "checks"),
+        _rewrite("dataset", ("arguments", "statistics", "checks"), "collection_id = %(c)s"),
+    ),
+    Trace(
+        "model_run",
+        ("arguments", "baseline", "training", "evaluation", "gate", "hardware", "error"),
+        _erase_model_runs,
+    ),
+    Trace("deployment", ("settings", "verification", "reason"), _erase_deployments),
     Trace("work_item", ALL, _delete("delete from ragworks.work_item where document_id = %(id)s")),
     # Its row stays, empty, until a publication collects it: another run that is queueing it now must find its id.
     Trace(

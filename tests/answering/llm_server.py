@@ -10,20 +10,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @dataclass
 class FakeLLM:
     """What is said, and what was asked.
 
-    :param reply: the text.
+    :param reply: the text; ``answers`` makes it of the user's message.
     :param status: of every answer; other than 200 gives OpenAI's error object.
     :param refuses: a parameter that the model does not take.
     :param breaks: the connection ends in the middle of a stream.
     """
 
     reply: str = "Hello."
+    answers: Callable[[str], str] | None = None
     status: int = 200
     refuses: str | None = None
     breaks: bool = False
@@ -60,7 +61,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif asked.get("stream"):
             self._stream(fake)
         else:
-            message = {"role": "assistant", "content": fake.reply}
+            said = fake.answers(asked["messages"][-1]["content"]) if fake.answers else fake.reply
+            message = {"role": "assistant", "content": said}
             usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
             choice = {"index": 0, "message": message, "finish_reason": fake.finish}
             self._json(200, _reply("chat.completion", choice) | {"usage": usage})

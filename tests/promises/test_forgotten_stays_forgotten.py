@@ -20,7 +20,8 @@ from include.indexing.plan import plan_run
 from include.indexing.publish import publish_run, validate_run
 from include.retrieval.searcher import Searcher
 from include.sources.local import LocalFolder
-from include.store import chunks, forgotten, golden, reports, work_items
+from include.store import chunks, datasets, forgotten, golden, reports, work_items
+from include.store.datasets import Negative, Pair
 from include.store.pool import open_pool
 from tests.conftest import write_rows
 from tests.store.remains import in_rows
@@ -95,6 +96,9 @@ def test_it_is_nowhere(settings: Settings, pages: Path, collection: Callable[...
     with open_pool(settings) as pool, pool.connection() as connection:
         spans = (golden.GoldenSpan(URI, 0, 20), golden.GoldenSpan(URI))
         golden.save(connection, 1, [golden.GoldenQuery(f"Where does {MARKER} live?", spans)])
+        about = Pair(f"Where does {MARKER} live?", URI, 0, 20, f"{MARKER} lives in the old mill.")
+        other = Pair("What does page 3 say?", "3.md", 0, 8, "It says 3.", negatives=(Negative(URI, 0, 20, MARKER),))
+        datasets.save(connection, 1, "training", [about, other], arguments={}, statistics={"seen": [URI]})
     collection(chunking={"max_tokens": 100}, validation={"max_deleted": 0.5, "max_rejected": 0.5})
     page.write_text(f"# About {MARKER}\n\nIn another mill.")
     index(settings, "handbook", embedder=HashEmbedder())  # a second generation; the first retires
@@ -120,7 +124,8 @@ def test_it_is_nowhere(settings: Settings, pages: Path, collection: Callable[...
         held = {table for table, _ in in_rows(settings, [URI, MARKER])}
         assert held >= {
             "document", "document_text", "generation_document", "quarantine", "run", "run_document", "source_object",
-            "validation_report", "golden_span", "golden_query", "spans_1", "spans_2", "spans_3", "staged_2",
+            "validation_report", "golden_span", "golden_query", "dataset", "dataset_row", "dataset_negative",
+            "spans_1", "spans_2", "spans_3", "staged_2",
         }  # fmt: skip
         erasure = _forget(settings)
         assert in_rows(settings, [URI, MARKER, "jane-7391"]) == NOWHERE

@@ -1,0 +1,105 @@
+"""What trainings hold of a document: how it is taken out of datasets, and which models were trained on it.
+
+Apart from :mod:`include.store.datasets`, which asks what is forgotten, so that the registry of traces may import it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from psycopg.types.json import Jsonb
+
+from include.store.evaluations import without_document
+from include.store.naming import Name, uri_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from include.store.pool import Connection
+
+
+def forget_rows(connection: Connection, collection: int, uri: str, contents: Sequence[UUID]) -> int:
+    """Take the rows out whose passage is the document's: the question was made for it, and goes too.
+
+    Also rows of a name that the collection no longer knows, whose passage stands in a text of the document: it was renamed.
+
+    :param contents: hashes of its texts.
+    """
+    return connection.execute(
+        f"delete from ragworks.dataset_row r using ragworks.dataset s where {_OF_DOCUMENT.format(text='r.positive')}",
+        {"c": collection, "u": uri, "contents": list(contents)},
+    ).rowcount
+
+
+def forget_negatives(connection: Connection, collection: int, uri: str, contents: Sequence[UUID]) -> int:
+    """Take it out of the negatives of other documents' rows, which stay."""
+    condition = _OF_DOCUMENT.format(text="n.text").replace("r.uri", "n.uri")
+    return connection.execute(
+        "delete from ragworks.dataset_negative n using ragworks.dataset_row r, ragworks.dataset s"
+        f" where r.id = n.row_id and {condition}",
+        {"c": collection, "u": uri, "contents": list(contents)},
+    ).rowcount
+
+
+def forget_in_runs(connection: Connection, collection: int, uri: str) -> int:
+    """Erase what trainings report of a document: entries that quote it go whole, other mentions lose the name."""
+    columns = "baseline, training, evaluation, gate, hardware, arguments, error"
+    return _clean(connection, "model_run", columns, collection, uri)
+
+
+def forget_in_deployments(connection: Connection, collection: int, uri: str) -> int:
+    """The same of promotions."""
+    return _clean(connection, "deployment", "settings, verification, reason", collection, uri)
+
+
+def models_trained_on(connection: Connection, collection: int, uri: str, contents: Sequence[UUID]) -> list[str]:
+    """Models whose dataset held the document, as ``reranker version 3 (run …)``, oldest first.
+
+    Also as a negative: a model learns from those too. Trainings that were never begun, or failed before a checkpoint, left
+    nothing behind.
+
+    :param contents: hashes of its texts, by which rows are found that were made under an older name.
+    """
+    rows = connection.execute(
+        "select m.family, m.version, m.run_key, m.state"
+        " from ragworks.model_run m join ragworks.dataset s on s.id = m.dataset_id"
+        " where m.collection_id = %(c)s and (m.artifact is not null or m.checkpoint is not null"
+        "  or m.state not in ('planned', 'failed'))"
+        " and (exists (select from ragworks.dataset_document d where d.dataset_id = s.id and d.uri_hash = %(h)s)"
+        f"  or exists (select from ragworks.dataset_row r where {_OF_DOCUMENT.format(text='r.positive')}))"
+        " order by m.id",
+        {"c": collection, "u": uri, "h": uri_hash(uri), "contents": list(contents)},
+    )
+    return [f"{family} {_called(version, state)} (run {key})" for family, version, key, state in rows]
+
+
+def _called(version: int | None, state: str) -> str:
+    return f"version {version}" if version is not None else f"without a version, {state}"
+
+
+def _clean(connection: Connection, table: str, columns: str, collection: int, uri: str) -> int:
+    name = Name(uri)
+    names = columns.split(", ")
+    with connection.cursor(name="trained") as cursor:
+        cursor.execute(f"select id, {columns} from ragworks.{table} where collection_id = %s for no key update", (collection,))
+        cleaned = [(row[0], list(row[1:]), [_without(name, uri, value) for value in row[1:]]) for row in cursor]
+    changed = [(key, after) for key, before, after in cleaned if before != after]
+    setting = ", ".join(f"{column} = %s" for column in names)
+    for key, values in changed:
+        stored = [Jsonb(value) if isinstance(value, dict | list) else value for value in values]
+        connection.execute(f"update ragworks.{table} set {setting} where id = %s", (*stored, key))
+    return len(changed)
+
+
+def _without(name: Name, uri: str, value: Any) -> Any:
+    if value is None:
+        return None
+    return name.out_of_text(value) if isinstance(value, str) else name.out_of_json(without_document(uri, value))
+
+
+# A row is of the document when it has its name; or a name that is no document's now, and a passage that its texts hold.
+_OF_DOCUMENT = """r.dataset_id = s.id and s.collection_id = %(c)s and (r.uri = %(u)s
+    or not exists (select from ragworks.document d where d.collection_id = %(c)s and d.uri = r.uri and d.state <> 'deleted')
+    and exists (select from ragworks.document_text t where t.collection_id = %(c)s and t.content_hash = any(%(contents)s)
+        and strpos(t.text, {text}) > 0))"""
