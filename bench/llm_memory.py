@@ -22,7 +22,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from include.training.llm.estimate import Workload, estimate
+from include.training.llm.estimate import RETURN_MEMORY, Workload, estimate
 from include.training.llm.shapes import shape_of
 
 SMALL = {
@@ -58,7 +58,6 @@ PLAIN = (
     "save_strategy",
     "logging_strategy",
 )
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +204,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases whose name has this in it")
     parser.add_argument("--steps", type=int, default=2)
     options = parser.parse_args()
-    if not options.default_malloc and any(os.environ.get(key) != value for key, value in MALLOC.items()):
+    if not options.default_malloc and any(os.environ.get(key) != value for key, value in RETURN_MEMORY.items()):
         raise SystemExit(
-            subprocess.call([sys.executable, "-m", "bench.llm_memory", *sys.argv[1:]], env={**os.environ, **MALLOC})
+            subprocess.call([sys.executable, "-m", "bench.llm_memory", *sys.argv[1:]], env={**os.environ, **RETURN_MEMORY})
         )
     warnings.filterwarnings("ignore")
     import trl.trainer.sft_trainer  # noqa: F401 (once, before the forks)

@@ -156,3 +156,24 @@ def test_a_tampered_adapter_is_caught_by_its_hash(base: Base, tmp_path: Path) ->
     write_manifest(folder, base)  # whoever can change a file can change its manifest: the registry's fingerprint stays
     with pytest.raises(BadData, match="the registry knows it as"):
         read_adapter(folder, fingerprint=known)
+
+
+@pytest.mark.parametrize(
+    ("share", "dtype", "passed"),
+    [
+        (1.0, "float32", True),
+        (1.001, "float32", False),
+        (0.0, "bfloat16", False),
+        (2.0, "bfloat16", False),
+        (float("nan"), "bfloat16", False),
+    ],
+)
+def test_logits_of_a_wrong_scale_are_refused_also_where_the_tolerance_is_wide(share: float, dtype: str, passed: bool) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    plain = torch.randn(5, 40)
+    effect = 0.05 * torch.randn(5, 40)  # smaller than the tolerance of bfloat16
+    judged = proofs.judge_logits([plain], [plain + effect], [plain + share * effect], f"torch.{dtype}")
+    assert judged["passed"] is passed
+    assert bool(judged["reason"]) is not passed
