@@ -3,10 +3,11 @@
     python -m bench.llm_memory            # the table of docs/adapters.md, about ten minutes on two busy cores
     python -m bench.llm_memory --quick    # three small ones, as the tests do
 
-Each training is trl's SFTTrainer on a Llama of random weights, two steps, in a process of its own that was forked after the
-imports and has trained a tiny model before, so that what libraries load late is not counted. Measured is how far the peak of
-the resident set (VmHWM, set back by /proc/self/clear_refs) is above what was resident before the model was made. glibc is told
-to give freed tensors back at once; with --default-malloc it may keep them, as it will in a process that is not told.
+Each training is trl's SFTTrainer (transformers' Trainer where all logits are made) on a Llama of random weights, two steps, in
+a process of its own that was forked after the imports and has trained a tiny model before, so that what libraries load late is
+not counted. Measured is how far the peak of the resident set (VmHWM, set back by /proc/self/clear_refs) is above what was
+resident before the model was made. glibc is told to give freed tensors back at once; with --default-malloc it may keep them, as
+it will in a process that is not told.
 """
 
 from __future__ import annotations
