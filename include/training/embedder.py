@@ -66,8 +66,7 @@ def train_embedder(job: Job) -> Trained:
     if adapter is not None:
         merge_lora(model, adapter)
     model.max_seq_length = window
-    folder = job.staging / "model"
-    model.save_pretrained(str(folder), create_model_card=False)
+    folder = save_model(model, job.staging / "model")
     details = done.details | {
         "pairs": len(pairs),
         "filled_negatives": filled,
@@ -112,7 +111,7 @@ def training_columns(pairs: Sequence[Pair], hard_negatives: int, *, seed: int) -
 def make_trainer(job: Job, model: Any, columns: dict[str, list[str]]) -> Any:
     """The trainer of a model; texts get the prompts that the model puts before them when it serves."""
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-    from sentence_transformers.training_args import BatchSamplers
+    from sentence_transformers.sentence_transformer.training_args import BatchSamplers
 
     from datasets import Dataset, disable_progress_bars
 
@@ -130,7 +129,7 @@ def make_trainer(job: Job, model: Any, columns: dict[str, list[str]]) -> Any:
 
 def make_loss(model: Any, arguments: Any) -> Any:
     """The loss of an embedder's arguments: gradients are cached only where the batch is larger than what fits at once."""
-    from sentence_transformers.losses import (
+    from sentence_transformers.sentence_transformer.losses import (
         CachedMultipleNegativesRankingLoss,
         MatryoshkaLoss,
         MultipleNegativesRankingLoss,
@@ -173,6 +172,16 @@ def load_base(folder: Path | None) -> Any:
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadConfiguration(f"base {folder} does not load", reason, "Check its files, or name another base") from error
+
+
+def save_model(model: Any, folder: Path) -> Path:
+    """Write a model as serving loads it; the same weights give the same files, whatever was read before."""
+    fast = getattr(model.tokenizer, "backend_tokenizer", None)
+    if fast is not None:  # it would keep how the last text was cut and padded
+        fast.no_truncation()
+        fast.no_padding()
+    model.save_pretrained(str(folder), create_model_card=False)
+    return folder
 
 
 def _check_dimensions(model: Any, arguments: EmbedderArguments) -> None:

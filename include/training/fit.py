@@ -123,6 +123,9 @@ class _Resumable:
     state: Any
     args: Any
 
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """None: sentence-transformers would read all data for a card that nobody asked for."""
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         del state_dict
         weights.save(self.model, Path(output_dir or self.args.output_dir))

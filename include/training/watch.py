@@ -122,11 +122,10 @@ class Watch:
             facts = {"run_key": self._job.run.run_key, "base_fingerprint": self._job.run.base_fingerprint}
             saved = self._job.checkpoints.save(folder, state.global_step, facts)
         self._saved = time.monotonic()
-        if self.stopped is None:
-            try:
-                self._job.ledger.note(self.so_far(state), step=state.global_step, checkpoint=saved)
-            except Transient as error:
-                self.stopped = error
+        try:
+            self._job.ledger.note(self.so_far(state), step=state.global_step, checkpoint=saved)
+        except Transient as error:
+            self.stopped = self.stopped or error
 
     def make_up(self, state: Any, model: Any) -> None:
         """The score of a step that an interruption prevented."""
@@ -144,7 +143,7 @@ class Watch:
         memory = self._memory
         return {
             "baseline": memory.baseline,
-            "dev": memory.dev,
+            "dev_curve": memory.dev,
             "best": memory.best,
             "loss": loss[:: 1 + len(loss) // POINTS],
             "planned_steps": memory.planned,
