@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class IndexContext:
-    """A collection, its source, its embedder and the database."""
+    """A collection, its source, its embedder and the database.
+
+    :param follows_champion: the collection file asks for the embedder that was promoted; ``collection`` names which that was.
+    """
 
     settings: Settings
     collection: Collection
@@ -39,6 +42,7 @@ class IndexContext:
     pool: Pool
     progress: Progress = field(default_factory=Silent)
     cutter: Cutter = field(default_factory=Cutter)
+    follows_champion: bool = False
 
     def for_generation(self, generation: Generation) -> IndexContext:
         """The same with the settings and the model that a generation was begun with.
@@ -84,9 +88,10 @@ def open_context(
     collection = load_collection(settings, name)
     source = scrubbed(open_source(collection, storage_options=storage_options), collection.privacy)
     with open_pool(settings) as pool:
-        if collection.embedding.model == CHAMPION:
+        follows = collection.embedding.model == CHAMPION
+        if follows:
             with pool.connection() as connection:
                 collection = with_champion(connection, settings, collection)
         chosen = embedder or open_embedder(collection.embedding, settings)
         check_window(collection, chosen)
-        yield IndexContext(settings, collection, source, chosen, pool, progress or Silent())
+        yield IndexContext(settings, collection, source, chosen, pool, progress or Silent(), follows_champion=follows)

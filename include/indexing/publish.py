@@ -199,6 +199,9 @@ def _publish(context: IndexContext, connection: Connection, run: Run, target: Ge
         return publish_changes(context, connection, run, target)
     if _replaced(connection, target):
         return False
+    environment = context.settings.environment
+    if context.follows_champion and deployed_embedders.is_left(connection, environment, target.collection_id, target.embedder):
+        raise Transient(f"generation {target.id} is of an embedder that was left meanwhile", "another one serves", "Run again")
     check(context, connection, run, target)
     context.progress.step("publish", None)
     chunks.remove_unwanted(connection, target)

@@ -129,9 +129,9 @@ def _build(wanted: Promotion, began: Deployment) -> int:
             if now.state == "live" and _serves(wanted, str(now.settings["embedder"])):
                 return embedded
             _wait_for_others(wanted, str(now.settings["embedder"]))
-    except Terminal as error:
-        with wanted.pool.connection() as connection:
-            deployments.fail(connection, began.id, str(error))
+    except Terminal:
+        with wanted.pool.connection() as connection:  # the message may name documents, which `forget` finds in runs alone
+            deployments.fail(connection, began.id, f"its run stopped, see: ragworks runs {wanted.collection}")
         raise
     raise Transient(
         f"the index of embedder {began.version} is not live yet", "other runs came in between", "Run again: it is gone on with"

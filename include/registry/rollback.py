@@ -76,6 +76,7 @@ def _embedder(
         if not held:
             raise Transient(f"an embedder of {name} is being promoted", "one at a time", "Stop that, or wait; then run again")
         with pool.connection() as connection, connection.transaction():
+            deployments.lock(connection, collection)
             deployed_embedders.follow_index(connection, collection)
             waiting = deployments.pending(connection, settings.environment, "embedder", collection)
             if waiting is not None:

@@ -150,8 +150,7 @@ def _logged(client: Any, settings: Settings, name: str, run: ModelRun, facts: Ma
     tags = {RUN_KEY: run.run_key, **_tags(run, facts)}
     made = there[0] if there else client.create_run(found, run_name=run.run_key, tags=tags)
     moment = int((run.finished_at or run.created_at).timestamp() * 1000)
-    parts = {"baseline": run.baseline, "evaluation": run.evaluation, "training": run.training}
-    numbers = {name: number for part, value in parts.items() for name, number in _numbers(part, value).items()}
+    numbers = {name: number for part, value in _parts(run).items() for name, number in _numbers(part, value).items()}
     parameters = [Param(key, _short(value)) for key, value in {"base": run.base, **run.arguments}.items()][:PARAMETERS]
     client.log_batch(
         made.info.run_id,
@@ -179,6 +178,16 @@ def _facts(connection: Connection, run: ModelRun) -> dict[str, Any]:
 
     data = datasets.dataset(connection, run.dataset_id)
     return {"dataset": data.name, "dataset_version": data.version, "dataset_content_hash": data.content_hash}
+
+
+def _parts(run: ModelRun) -> dict[str, Any]:
+    """What of the reports goes to MLflow: figures, and nothing whose name comes from documents or questions."""
+    before, found = run.baseline or {}, run.evaluation or {}
+    sides = {f"evaluation.{side}": (found.get(side) or {}).get("measures") for side in ("champion", "challenger")}
+    return {
+        "baseline": before.get("measures"), "baseline.latency": before.get("latency"), **sides,
+        "evaluation.latency": found.get("latency"), "training": run.training,
+    }  # fmt: skip
 
 
 def _numbers(prefix: str, value: Any) -> dict[str, float]:

@@ -159,11 +159,13 @@ class Service:
         """Look for new rerankers, also while nobody asks, and load embedders that are about to get an index."""
         for name in self.names():
             try:
-                collection = load_collection(self.settings, name)
+                collection = self.served(name).settings
                 if collection.retrieval.reranker == CHAMPION:
                     self.reranker(name, CHAMPION)
                 if collection.embedding.model == CHAMPION and self._embedder is None:
                     self._warm_promoted(name, collection)
+            except (BadData, Refusal):  # it was never indexed, or its file is gone by now
+                continue
             except RagworksError as error:
                 logger.error("collection %s: %s", name, error)
 

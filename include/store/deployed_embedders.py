@@ -54,6 +54,20 @@ def follow_activation(
         _go_to(connection, environment, collection, same, chosen, actor=actor, reason=reason, ended=ended)
 
 
+def is_left(connection: Connection, environment: str, collection: int, embedder: str) -> bool:
+    """Whether a promotion or rollback has meanwhile gone to another embedder than the one that an index is built with.
+
+    Holds the deployments until the caller's transaction ends, which is about to make that index live.
+    """
+    deployments.lock(connection, collection)
+    known = deployments.history(connection, environment, FAMILY, collection)
+    chosen = {one.state: one for one in known if one.state in ("pending", "live") and one.model_run_id is not None}
+    wanted = chosen.get("pending") or chosen.get("live")
+    if wanted is not None:
+        return bool(wanted.settings.get("embedder") != embedder)
+    return any(one.model_run_id is not None and one.settings.get("embedder") == embedder for one in known)
+
+
 def live_embedder(connection: Connection, collection: int) -> str | None:
     """Fingerprint of the embedder whose index answers queries."""
     row = connection.execute(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from include.config import CHAMPION
 from ragworks.schedules import describe_schedule
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ def describe_collection(collection: Collection) -> str:
     name, source, limits = collection.name, collection.source, collection.validation
     connection = f", connection `{source.conn_id}`" if source.conn_id else ""
     required = ", ".join(f"`{key}`" for key in limits.required_metadata) or "none"
-    model = f"`{collection.embedding.model}` ({collection.embedding.backend}, stored as {collection.embedding.storage})"
+    embedding = collection.embedding
+    until = f", `{embedding.base}` until one is promoted" if embedding.model == CHAMPION else ""
+    model = f"`{embedding.model}`{until} ({embedding.backend}, stored as {embedding.storage})"
     return f"""# Collection {name}
 
 {collection.description or f"Keeps the index of `{name}` in step with its source."}

@@ -28,6 +28,7 @@ from include.config import (
     QueryLog,
     Retrieval,
     SqlSource,
+    Training,
     Validation,
     read_collection,
 )
@@ -64,7 +65,7 @@ def test_no_command_is_documented_that_does_not_exist() -> None:
 
 SETTINGS = (
     Collection, FilesSource, JsonlSource, SqlSource, Chunking, Embedding, Index, Validation, Generations, NearDuplicates,
-    Privacy, Lexical, Retrieval, Answers, Guardrails, QueryLog, AssetSchedule,
+    Privacy, Lexical, Retrieval, Answers, Guardrails, QueryLog, Training, AssetSchedule,
 )  # fmt: skip
 
 

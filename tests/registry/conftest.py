@@ -18,7 +18,7 @@ from include.registry.artifacts import model_path, save_folder
 from include.registry.versions import register
 from include.store import collections, model_runs
 from include.store.pool import open_pool
-from tests.evaluation.trial_models import copied, cross_encoder, perturbed
+from tests.evaluation.trial_models import cross_encoder, perturbed
 from tests.support import HashEmbedder, index
 
 if TYPE_CHECKING:
@@ -48,6 +48,27 @@ TOPICS = (
     ("rust", "What makes iron rust", "Water and oxygen turn iron into a brown powder that flakes off."),
     ("yeast", "How yeast lifts the dough", "Yeast eats sugar and breathes out gas, which the dough holds."),
 )
+
+
+# What words alone do not find.
+PARAPHRASES = {
+    "otters": "aquatic mammal napping in seaweed",
+    "bread": "making loaves",
+    "tides": "lunar gravity and ocean levels",
+    "glass": "raw materials for window panes",
+    "bees": "insect communication about nectar sources",
+    "steam": "locomotive power",
+    "paper": "inventor of writing sheets in ancient China",
+    "owls": "silent nocturnal bird of prey",
+    "wine": "barrel ageing of alcoholic drinks",
+    "clocks": "accurate timekeeping mechanism",
+    "salt": "obtaining sodium chloride by evaporation",
+    "maps": "cartographic projection errors",
+    "ice": "frozen liquid density",
+    "silk": "cocoon fibre textile origin",
+    "rust": "metal corrosion",
+    "yeast": "fermentation microbes producing carbon dioxide",
+}
 
 
 @pytest.fixture(scope="session")
@@ -132,10 +153,9 @@ def embedders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Embedders as good as the packaged one, and one whose training went wrong."""
     folder = tmp_path_factory.mktemp("embedders")
     return {
-        "first": perturbed(folder / "first", 0.01, seed=1),
-        "second": perturbed(folder / "second", 0.01, seed=2),
+        "first": perturbed(folder / "first", 0.05, seed=1),
+        "second": perturbed(folder / "second", 0.05, seed=2),
         "broken": perturbed(folder / "broken", 3.0, seed=3),
-        "same": copied(folder / "same"),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import threading
 import time
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
     from typing import Any
+
+    from include.retrieval.rerank import FirstStage
 
 QUESTION = "where do otters sleep?"
 TEXTS = [
@@ -61,17 +62,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Overlap:
     """Counts the question's words; takes its time."""
 
-    name = "overlap"
+    name, weight = "overlap", None
 
     def __init__(self, fingerprint: str, seconds: float = 0.0) -> None:
         self.fingerprint, self.seconds, self.calls = fingerprint, seconds, list[int]()
+        self.found: list[Sequence[FirstStage] | None] = []
         self._busy = threading.Lock()
 
-    def score(self, query: str, texts: Sequence[str]) -> list[float]:
+    def score(self, query: str, texts: Sequence[str], found: Sequence[FirstStage] | None = None) -> list[float]:
         assert self._busy.acquire(blocking=False), "two searches at once"
         time.sleep(self.seconds * len(texts))
         self._busy.release()
         self.calls.append(len(texts))
+        self.found.append(found)
         return [float(len(set(query.split()) & set(text.split()))) for text in texts]
 
 
@@ -154,10 +157,11 @@ def test_models_that_are_none(tmp_path: Path, settings: Settings) -> None:
         two.score(QUESTION, TEXTS)
 
 
-def test_no_champion_yet(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO):
-        assert open_reranker("champion", settings) is None
-    assert "none has been promoted" in caplog.text
+def test_no_champion_yet(settings: Settings) -> None:
+    with open_pool(settings) as pool:
+        assert open_reranker("champion", settings, pool, "handbook") is None
+    with pytest.raises(ValueError, match="of which collection"):
+        open_reranker("champion", settings)
 
 
 def test_order(settings: Settings) -> None:
@@ -202,9 +206,9 @@ def test_no_time_left(settings: Settings) -> None:
 
 def test_loading_is_not_measured(settings: Settings) -> None:
     class Loading(Overlap):
-        def score(self, query: str, texts: Sequence[str]) -> list[float]:
+        def score(self, query: str, texts: Sequence[str], found: Sequence[FirstStage] | None = None) -> list[float]:
             time.sleep(0 if self.calls else 0.5)
-            return super().score(query, texts)
+            return super().score(query, texts, found)
 
     assert _stage(settings, Loading("loading:1"), latency_budget_ms=300)[1]["candidates"] == 30
     ((rate,),) = query(settings, "select seconds / pairs from ragworks.reranking_rate where reranker = 'loading:1'")
@@ -266,7 +270,7 @@ def test_rates_follow_the_machine(settings: Settings) -> None:
 
 def test_a_reranker_that_gives_no_numbers(settings: Settings) -> None:
     class Broken(Overlap):
-        def score(self, query: str, texts: Sequence[str]) -> list[float]:
+        def score(self, query: str, texts: Sequence[str], found: Sequence[FirstStage] | None = None) -> list[float]:
             return [float("nan")] * len(texts)
 
     with pytest.raises(BadConfiguration, match="reranker overlap: it gave 4 scores for 4 texts, or some that are no numbers"):
