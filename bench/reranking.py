@@ -1,12 +1,12 @@
 """How fast a reranker reads on this machine, and whether the second stage keeps to its latency budget under load.
 
-    python -m bench.reranking [--model FOLDER] [--budget 500]
+    python -m bench.reranking [--model FOLDER | --model forest] [--budget 500]
 
 Chunks of 200 tokens from docs/ are read with questions that are their headings. First `score` alone, for 1 and 4 clients:
 pairs a second, the percentiles of a search, and the processor time, which other work on the machine hardly changes. Then the
 whole second stage with its budget, on a database of its own, where the number of candidates follows the load. Without
---model a head of random weights is put on the packaged encoder: as fast as a trained one, and of no use for ranking. Takes
-about three minutes.
+--model a head of random weights is put on the packaged encoder, and `forest` grows 300 trees on labels of chance: as fast as
+trained ones, and of no use for ranking. Takes about three minutes.
 """
 
 from __future__ import annotations
@@ -26,14 +26,19 @@ from include.config import PROJECT_ROOT, Chunking, Retrieval, Settings
 from include.embedding import models
 from include.embedding.local import LocalEmbedder
 from include.indexing.chunking import chunk_document
-from include.retrieval.cross_encoder import CrossEncoderReranker
+from include.retrieval.pair_features import FEATURES
+from include.retrieval.rerank import open_reranker
 from include.retrieval.stage import second_stage, warm
 from include.store import embedded
 from include.store.pool import open_pool
 from include.store.search import Hit
+from include.training import forest
+from include.training.arguments import RerankerArguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from include.retrieval.rerank import Reranker
 
 FIRST_STAGE = 0.02  # seconds: a short question embedded and searched for
 PAUSE = 0.25  # seconds a client reads what it was shown: 4 clients are 5 to 15 searches a second
@@ -42,14 +47,14 @@ PAUSE = 0.25  # seconds a client reads what it was shown: 4 clients are 5 to 15 
 def main() -> None:
     """Run and print two tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="folder or hub name; default: a new head on the packaged encoder")
+    parser.add_argument("--model", help="folder or hub name, or forest; default: a new head on the packaged encoder")
     parser.add_argument("--seconds", type=float, default=12, help="for each line of a table")
     parser.add_argument("--candidates", type=int, nargs="+", default=[5, 10, 20, 50])
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--budget", type=int, default=500, help="retrieval.latency_budget_ms")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        reranker = CrossEncoderReranker(args.model or with_new_head(Path(folder) / "reranker"))
+        reranker = opened(args.model, Path(folder) / "reranker")
         warm(reranker)
         questions, texts = pairs()
         print(f"{reranker.name}: {len(texts)} chunks\n")
@@ -60,18 +65,40 @@ def main() -> None:
             taken = load(partial(score_once, reranker, questions, texts, count), clients, args.seconds)
             speed = len(taken) * count / (time.monotonic() - started)
             cost = 1000 * (time.process_time() - worked) / (len(taken) * count)
-            print(f"| {clients} | {count} | {len(taken)} | {speed:.1f} | {cost:.0f} | {percentiles(taken)} |", flush=True)
+            print(f"| {clients} | {count} | {len(taken)} | {speed:.1f} | {cost:.2g} | {percentiles(taken)} |", flush=True)
         budgeted(reranker, questions, texts, args, Path(folder) / "postgres")
 
 
-def with_new_head(folder: Path) -> str:
+def opened(model: str | None, folder: Path) -> Reranker:
+    """What is measured."""
+    if model == "forest":
+        of_chance(folder)
+    elif model is None:
+        with_new_head(folder)
+    else:
+        folder = Path(model)
+    reranker = open_reranker(str(folder), Settings())
+    if reranker is None:
+        raise SystemExit(f"{model} is no reranker")
+    return reranker
+
+
+def of_chance(folder: Path) -> None:
+    """A forest that learned 20,000 labels of chance, so that its trees are as deep as they may be."""
+    draw = np.random.default_rng(0)
+    rows = draw.random((20_000, len(FEATURES))).astype(np.float32)
+    learned = forest.Examples(rows, (draw.random(len(rows)) < 0.1).astype(np.float64), np.ones(len(rows)))
+    forest.save(forest.grow(learned, RerankerArguments(kind="forest"), jobs=-1), "english", folder)
+    (folder / "ragworks.json").write_text('{"kind": "forest"}')
+
+
+def with_new_head(folder: Path) -> None:
     """A cross-encoder from the packaged encoder, with a head of random weights."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     source = models.find_model("all-MiniLM-L6-v2")
     AutoModelForSequenceClassification.from_pretrained(source, num_labels=1).save_pretrained(folder)
     AutoTokenizer.from_pretrained(source).save_pretrained(folder)
-    return str(folder)
 
 
 def pairs() -> tuple[list[str], list[str]]:
@@ -83,7 +110,7 @@ def pairs() -> tuple[list[str], list[str]]:
     return headings, [chunk.text for chunk in chunks]
 
 
-def score_once(reranker: CrossEncoderReranker, questions: list[str], texts: list[str], count: int, n: int) -> None:
+def score_once(reranker: Reranker, questions: list[str], texts: list[str], count: int, n: int) -> None:
     """One search's reading, other texts each time."""
     reranker.score(questions[n % len(questions)], [texts[(n * 31 + i) % len(texts)] for i in range(count)])
 
@@ -112,9 +139,7 @@ def percentiles(taken: list[float]) -> str:
     return f"{mean:.3f} | {p50:.3f} | {p95:.3f} | {p99:.3f} | {p95 / mean:.2f}"
 
 
-def budgeted(
-    reranker: CrossEncoderReranker, questions: list[str], texts: list[str], args: argparse.Namespace, home: Path
-) -> None:
+def budgeted(reranker: Reranker, questions: list[str], texts: list[str], args: argparse.Namespace, home: Path) -> None:
     """The second stage as a search runs it, with the first stage's time counted in."""
     retrieval = Retrieval(latency_budget_ms=args.budget)
     print(f"\nbudget {args.budget} ms, the first stage's {FIRST_STAGE * 1000:.0f} ms included; clients pause {PAUSE} s\n")

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from include.evaluation.comparison import Rule, Verdict, verdict
-from include.evaluation.measures import measure_names, score_documents, score_gains, whole_grades
-from include.evaluation.relevance import gains
+from include.evaluation.measures import measure_names, score_hits
 from include.retrieval.fusion import fuse
 
 if TYPE_CHECKING:
@@ -142,15 +141,8 @@ def _no_worse(scores: NDArray[np.float64], best: NDArray[np.float64]) -> bool:
 
 def _scores(pools: Sequence[Pool], weight: float) -> list[float]:
     """nDCG@10 of each question when the dense score has this weight."""
-    name = measure_names(PLACES)[0]
-    ranked = [_ranked(pool, weight) for pool in pools]
-    qrels = {str(n): grades for n, pool in enumerate(pools) if (grades := whole_grades(pool.query)) is not None}
-    rankings = {n: list(dict.fromkeys(hit.document for hit in ranked[int(n)]))[:PLACES] for n in qrels}
-    by_document = score_documents(rankings, qrels, PLACES) if qrels else {}
-    return [
-        (by_document.get(str(n)) or score_gains(gains(hits, pool.query, PLACES), pool.query, PLACES))[name]
-        for n, (pool, hits) in enumerate(zip(pools, ranked, strict=True))
-    ]
+    scored = score_hits([_ranked(pool, weight) for pool in pools], [pool.query for pool in pools], PLACES)
+    return [one[measure_names(PLACES)[0]] for one in scored]
 
 
 def _ranked(pool: Pool, weight: float) -> list[Hit]:

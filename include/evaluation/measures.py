@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from include.evaluation.relevance import ndcg, recall
+from include.evaluation.relevance import gains, ndcg, recall
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from include.store.golden import GoldenQuery
+    from include.store.search import Hit
 
 Scores = dict[str, float]
 
@@ -58,6 +59,17 @@ def score_gains(gained: Sequence[float], query: GoldenQuery, top_k: int) -> Scor
         len(places) / top_k,
     )
     return dict(zip(measure_names(top_k), values, strict=True))
+
+
+def score_hits(rankings: Sequence[Sequence[Hit]], queries: Sequence[GoldenQuery], top_k: int) -> list[Scores]:
+    """Scores of what was found for each query, best first, as its spans ask for it."""
+    qrels = {str(n): grades for n, query in enumerate(queries) if (grades := whole_grades(query)) is not None}
+    documents = {n: list(dict.fromkeys(hit.document for hit in rankings[int(n)]))[:top_k] for n in qrels}
+    by_document = score_documents(documents, qrels, top_k) if qrels else {}
+    return [
+        by_document.get(str(n)) or score_gains(gains(hits, query, top_k), query, top_k)
+        for n, (hits, query) in enumerate(zip(rankings, queries, strict=True))
+    ]
 
 
 def whole_grades(query: GoldenQuery) -> dict[str, int] | None:

@@ -47,8 +47,12 @@ class Analyzer:
 
     def terms(self, text: str) -> Counter[int]:
         """How often each term stands in the text."""
+        return Counter(self.sequence(text))
+
+    def sequence(self, text: str) -> list[int]:
+        """The terms in the order of the text."""
         words = _WORD.findall(unicodedata.normalize("NFKC", text))
-        return Counter(number for word in words for number in self._numbers(word))
+        return [number for word in words for number in self._numbers(word)]
 
     def _numbers(self, word: str) -> tuple[int, ...]:
         """The terms of a word as it is written."""

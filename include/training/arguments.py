@@ -87,13 +87,27 @@ class RerankerArguments(TrainingArguments):
         default="cross-encoder", description="A model that reads both texts, or a random forest over scores and overlaps."
     )
     epochs: int = Field(default=1, ge=1, le=1000, description="Times that all pairs are seen.")
-    batch_size: int = Field(default=16, ge=2, le=65_536, description="Pairs in a step.")
+    batch_size: int = Field(
+        default=8, ge=1, le=65_536, description="Questions in a step, each with its right passage and the wrong ones."
+    )
+    head_rate: float = Field(
+        default=10.0, ge=1, le=1000, description="Times the learning rate for a new head, which knows nothing yet."
+    )
+    weight_decay: float = Field(default=0.01, ge=0, le=1, description="Of AdamW.")
     max_length: int = Field(default=192, ge=8, le=32_768, description="Tokens of question and passage together.")
-    negatives: int = Field(default=2, ge=1, le=64, description="Wrong passages beside each right one.")
+    negatives: int = Field(default=3, ge=1, le=64, description="Wrong passages beside each right one.")
     rerank_candidates: int = Field(
-        default=20, ge=2, le=1000, description="Passages of the first stage that development questions are reranked over."
+        default=0,
+        ge=0,
+        le=1000,
+        description="Passages of the first stage that are reranked in development; 0: 20, of a forest as many as in search.",
+    )
+    dev_questions: int = Field(
+        default=200, ge=1, le=100_000, description="Development questions that are reranked; of more, some, always the same."
     )
     trees: int = Field(default=300, ge=10, le=5000, description="Of a forest.")
+    max_depth: int = Field(default=10, ge=1, le=50, description="Questions that a tree asks of a passage at most.")
+    min_leaf: int = Field(default=5, ge=1, le=10_000, description="Fewest training passages at the end of a tree.")
 
 
 ARGUMENTS: dict[str, type[TrainingArguments]] = {"reranker": RerankerArguments, "embedder": EmbedderArguments}

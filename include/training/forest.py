@@ -1,0 +1,149 @@
+"""Trains the light reranker: a random forest over what the first stage says and how the words meet.
+
+It learns from the candidates of the training questions, which are what it will be asked to order. Those that the dataset calls
+right are right; the others count as wrong, also where the first stage ranks them above the right one, since these are what it
+must learn to put below. Left out is what may well be right: other passages of a right document where characters are judged,
+and passages that say nearly the same as a right one.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from include.errors import BadData
+from include.evaluation.relevance import covers
+from include.lexical.terms import TERMS_VERSION
+from include.retrieval.forest import SETTINGS, WEIGHTS, Trees
+from include.retrieval.pair_features import FEATURES, FIRST_STAGE, pair_features
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from include.lexical.terms import Analyzer
+    from include.store.golden import GoldenQuery
+    from include.store.search import Hit
+    from include.training.arguments import RerankerArguments
+    from include.training.two_stage import Candidates
+
+SAME = 0.8  # share of shared words (Jaccard) from which two passages say nearly the same: near_duplicates.threshold's default
+BLANKED = 0.1  # share of the questions of which it learns without the first stage, as /v1/rerank asks
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Rows to learn from.
+
+    :param rows: features, of shape (examples, :data:`FEATURES`).
+    :param labels: 1 right, 0 wrong; ``weights`` make each question count the same, half for its right passages.
+    """
+
+    rows: NDArray[np.float32]
+    labels: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+
+def examples(analyzer: Analyzer, candidates: Sequence[Candidates], *, seed: int) -> Examples:
+    """Label the candidates of the training questions; of questions whose answer was not found nothing is learned.
+
+    :raises BadData: all labels are alike.
+    """
+    draw = random.Random(seed)
+    rows, labels, weights = [], [], []
+    for one in candidates:
+        judged = labels_of(analyzer, one.query, one.hits[: len(one.found)])
+        kept = [n for n, label in enumerate(judged) if label is not None]
+        marks = np.array([judged[n] for n in kept], dtype=np.float64)
+        right, wrong = float(marks.sum()), float((1 - marks).sum())
+        if not right or not wrong:
+            continue
+        features = pair_features(analyzer, one.query.query, one.texts, one.found)[kept]
+        if draw.random() < BLANKED:
+            features[:, : len(FIRST_STAGE)] = np.nan
+        rows.append(features)
+        labels.append(marks)
+        weights.append(np.where(marks > 0, 0.5 / right, 0.5 / wrong))
+    if not rows:
+        raise BadData(
+            f"{len(candidates)} training questions: all labels are alike",
+            "the first stage finds right and wrong passages together for none of them",
+            "Check that the dataset's documents are in the live index, or raise rerank_candidates",
+        )  # fmt: skip
+    return Examples(np.concatenate(rows), np.concatenate(labels), np.concatenate(weights))
+
+
+def labels_of(analyzer: Analyzer, query: GoldenQuery, hits: Sequence[Hit]) -> list[float | None]:
+    """1 for a passage that the dataset calls right, 0 for one that counts as wrong, None for one that is left out."""
+    right = [any(covers(hit, span) for span in query.spans) for hit in hits]
+    documents = {span.document for span in query.spans}
+    words = [set(analyzer.sequence(hit.text)) for hit in hits]
+    answers = [words[n] for n, is_right in enumerate(right) if is_right]
+    return [
+        1.0 if right[n] else None if hit.document in documents or any(_alike(words[n], one) for one in answers) else 0.0
+        for n, hit in enumerate(hits)
+    ]
+
+
+def grow(learned: Examples, arguments: RerankerArguments, *, jobs: int) -> Trees:
+    """Grow the forest; the same examples and seed give the same one, whatever the number of jobs."""
+    from sklearn.ensemble import RandomForestRegressor
+
+    forest = RandomForestRegressor(
+        n_estimators=arguments.trees,
+        max_depth=arguments.max_depth,
+        min_samples_leaf=arguments.min_leaf,
+        max_features="sqrt",
+        n_jobs=jobs,
+        random_state=arguments.seed,
+    )
+    forest.fit(learned.rows, learned.labels, sample_weight=learned.weights)
+    return trees_of(forest)
+
+
+def trees_of(forest: Any) -> Trees:
+    """The nodes of scikit-learn's trees one after the other; a leaf becomes its own child."""
+    trees = [estimator.tree_ for estimator in forest.estimators_]
+    starts = np.cumsum([0, *(tree.node_count for tree in trees)])
+
+    def children(name: str) -> NDArray[np.int32]:
+        parts = []
+        for tree, start in zip(trees, starts, strict=False):
+            child = getattr(tree, name)
+            parts.append(np.where(child < 0, np.arange(tree.node_count), child) + start)
+        return np.concatenate(parts).astype(np.int32)
+
+    leaf = np.concatenate([tree.children_left < 0 for tree in trees])
+    return Trees(
+        roots=starts[:-1].astype(np.int32),
+        left=children("children_left"),
+        right=children("children_right"),
+        feature=np.where(leaf, 0, np.concatenate([tree.feature for tree in trees])).astype(np.int32),
+        threshold=np.where(leaf, 0.0, np.concatenate([tree.threshold for tree in trees])),
+        missing_left=np.concatenate([tree.missing_go_to_left for tree in trees]).astype(np.bool_),
+        value=np.concatenate([tree.value[:, 0, 0] for tree in trees]).astype(np.float64),
+    )
+
+
+def save(trees: Trees, language: str | None, folder: Path) -> None:
+    """Write what :class:`include.retrieval.forest.ForestReranker` reads.
+
+    :param language: of the analyzer whose words it learned from.
+    """
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {field.name: np.ascontiguousarray(getattr(trees, field.name)) for field in fields(Trees)}
+    save_file(arrays, folder / WEIGHTS)
+    settings = {"features": list(FEATURES), "language": language, "terms_version": TERMS_VERSION}
+    (folder / SETTINGS).write_text(json.dumps(settings, indent=1), encoding="utf-8")
+
+
+def _alike(one: set[int], other: set[int]) -> bool:
+    return len(one & other) >= SAME * len(one | other)

@@ -1,0 +1,134 @@
+"""The light reranker, from a dataset to a model that search uses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from include.config import Retrieval
+from include.errors import BadData, Transient
+from include.indexing.progress import Silent
+from include.lexical.terms import analyzer
+from include.registry.artifacts import local_model
+from include.retrieval.rerank import open_reranker
+from include.retrieval.searcher import Searcher
+from include.store.golden import GoldenQuery, GoldenSpan
+from include.store.pool import open_pool
+from include.store.search import Hit
+from include.training import forest
+from include.training.interruption import Interruption
+from include.training.two_stage import FirstStageOf, questions_of
+from tests.training import phrases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from include.config import Settings
+    from include.store.datasets import Pair
+    from include.store.pool import Pool
+
+ARGUMENTS = {"kind": "forest", "trees": 60}
+
+
+@pytest.fixture
+def pool(settings: Settings) -> Iterator[Pool]:
+    with open_pool(settings) as pool:
+        yield pool
+
+
+@pytest.fixture
+def pairs(settings: Settings, documents: Path, collection: Callable[..., str]) -> list[Pair]:
+    return phrases.collection_of(settings, documents, collection, 60)
+
+
+def test_it_learns_what_the_first_stage_does_not_know(settings: Settings, pool: Pool, pairs: list[Pair]) -> None:
+    """On development questions it never saw: better than the first stage, by a weight that was fitted there."""
+    run = phrases.trained(settings, pool, pairs, "light", **ARGUMENTS)
+    dev = run.training["dev"]
+    assert run.state == "trained"
+    assert dev["questions"] == 20
+    assert dev["first_stage"]["ndcg@10"] < 0.75
+    assert dev["blended"]["ndcg@10"] > 0.95
+    assert dev["oracle"]["ndcg@10"] == 1
+    best = max(point["ndcg@10"] for point in dev["curve"])
+    assert dev["blended"]["ndcg@10"] >= best - 0.02
+    assert dev["curve"][0] == {"rerank_weight": 0.0, "ndcg@10": dev["first_stage"]["ndcg@10"]}
+    assert run.training["settings"] == {"rerank_weight": dev["rerank_weight"], "rerank_candidates": dev["candidates"]}
+    # Search opens it by its reference, with the fitted weight, and puts the phrase first.
+    reranker = open_reranker(run.artifact or "", settings)
+    assert reranker is not None
+    assert reranker.fingerprint == run.fingerprint
+    assert reranker.weight == dev["rerank_weight"] > 0.2
+    found = Searcher(settings, pool, "phrases", reranker=reranker)
+    first = [found.documents(pair.query, top_k=1, rerank=True)[0][0] == pair.uri for pair in pairs if pair.split == "dev"]
+    assert sum(first) >= 18
+    # The same work gives the same model.
+    again = phrases.trained(settings, pool, pairs, "again", **ARGUMENTS)
+    assert (again.fingerprint, again.artifact) == (run.fingerprint, run.artifact)
+
+
+def test_shuffled_labels_do_not_help(settings: Settings, pool: Pool, pairs: list[Pair]) -> None:
+    """The challenger that a gate must stop: its reranker alone orders by chance, and the fitted weight is small."""
+    run = phrases.trained(settings, pool, phrases.shuffled(pairs), "shuffled", **ARGUMENTS)
+    dev = run.training["dev"]
+    assert dev["blended"]["ndcg@10"] - dev["first_stage"]["ndcg@10"] < 0.1
+
+
+def test_all_labels_alike(settings: Settings, pool: Pool, pairs: list[Pair]) -> None:
+    """Right passages that the index does not hold: no question has anything to learn from."""
+    elsewhere = [replace(p, uri=f"gone-{p.uri}") if p.split == "train" else p for p in pairs]
+    with pytest.raises(BadData, match=r"40 training questions: all labels are alike: the first stage finds"):
+        phrases.trained(settings, pool, elsewhere, "alike", **ARGUMENTS)
+    only_train = [pair for pair in pairs if pair.split == "train"]
+    with pytest.raises(BadData, match="it has no development questions"):
+        phrases.trained(settings, pool, only_train, "no-dev", **ARGUMENTS)
+
+
+def test_an_interruption_leaves_nothing_and_starts_anew(
+    settings: Settings, pool: Pool, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked to stop while candidates are fetched: the row says so, and the next attempt makes the model."""
+    phrases.plan(pool, pairs, "stopped", **ARGUMENTS)
+    asked = []
+
+    def stop(self: Interruption) -> None:
+        asked.append(1)
+        if len(asked) == 5:
+            self.requested = "SIGTERM"
+        original(self)
+
+    original = Interruption.check
+    monkeypatch.setattr(Interruption, "check", stop)
+    with pytest.raises(Transient, match="interrupted by SIGTERM"):
+        phrases.again(settings, pool, "stopped")
+    monkeypatch.undo()
+    assert phrases.row(pool, "stopped").state == "interrupted"
+    run = phrases.again(settings, pool, "stopped")
+    assert (run.state, run.attempts) == ("trained", 2)
+    assert local_model(run.artifact or "", settings)
+
+
+def test_what_counts_as_wrong() -> None:
+    """A near copy of a right passage, or another passage of its document, may well be right: nothing is learned of it."""
+    said = "river otters sleep in holts near the water, hollow trees, under large roots of old willows, safe and dry"
+    found = [("a", 0, f"{said} until noon"), ("b", 0, f"{said} all night"), ("c", 0, "badgers dig"), ("a", 500, "other")]
+    hits = [Hit(uri, 0, start, start + 40, text, 1.0, {}) for uri, start, text in found]
+    query = GoldenQuery("where do otters sleep", (GoldenSpan("a", 0, 40),))
+    assert forest.labels_of(analyzer("english"), query, hits) == [1.0, None, 0.0, None]
+    whole = GoldenQuery("where do otters sleep", (GoldenSpan("a"),))
+    assert forest.labels_of(analyzer("english"), whole, hits) == [1.0, None, 0.0, 1.0]
+
+
+def test_each_question_counts_the_same(settings: Settings, pool: Pool, pairs: list[Pair]) -> None:
+    first = FirstStageOf(settings, pool, "phrases", Interruption())
+    found = first.all_candidates(questions_of(pairs), 50, "questions", Silent())
+    learned = forest.examples(analyzer("english"), found, seed=0)
+    assert learned.weights.sum() == pytest.approx(60)
+    assert learned.weights[learned.labels > 0].sum() == pytest.approx(30)
+    assert np.isnan(learned.rows[:, 0]).any()  # some learn without the first stage
+    assert not np.isnan(learned.rows[:, 0]).all()
+    assert first.retrieval == Retrieval(mode="lexical")
