@@ -140,7 +140,7 @@ def test_kill_9_and_the_real_command(settings: Settings, environment: dict[str, 
     assert (left.state, left.attempts) == ("training", 1)
     assert left.step >= 4
     again = command(environment, "killed")
-    said, log = again.communicate(timeout=240)
+    said, log = again.communicate(timeout=400)
     assert again.returncode == 0, log
     result = json.loads(said)
     assert result["state"] == "trained"
@@ -153,7 +153,7 @@ def test_kill_9_and_the_real_command(settings: Settings, environment: dict[str, 
     assert len(models_of(settings)) == 1  # the same content has one place
     assert "step 14 of 14" in log  # a line each interval, where nobody sees bars
     once_more = command(environment, "killed")
-    said, _ = once_more.communicate(timeout=240)
+    said, _ = once_more.communicate(timeout=400)
     assert once_more.returncode == 0
     assert json.loads(said)["attempts"] == 2
 
@@ -193,7 +193,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(settings: Settings, environment
         "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000));"
         "sys.argv = ['train', 'embedder', '--run-key', 'full']; runpy.run_module('include.training', run_name='__main__')"
     )
-    done = subprocess.run([sys.executable, "-c", limited], env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run([sys.executable, "-c", limited], env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 75, done.stderr
     assert "cannot be written" in done.stderr
     assert "Make room there" in done.stderr

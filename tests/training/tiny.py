@@ -125,14 +125,14 @@ def command(environment: dict[str, str], key: str, *more: str, family: str = "em
 def stop_after(child: subprocess.Popen[str], settings: Settings, key: str, step: int, number: int) -> tuple[int, str]:
     """Send a signal as soon as the checkpoint of a step is whole; how the child ended, and what it said."""
     checkpoints = Checkpoints(settings, key)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while not any(known >= step and checkpoints._complete(known) for known in checkpoints.steps()):
         if child.poll() is not None or time.monotonic() > until:
             child.kill()
             raise AssertionError(f"no checkpoint of step {step}: {child.communicate()[1]}")
         time.sleep(0.01)
     os.kill(child.pid, number)
-    _, said = child.communicate(timeout=120)
+    _, said = child.communicate(timeout=300)
     return child.returncode, said
 
 
