@@ -36,7 +36,9 @@ def documents() -> list[dict[str, Any]]:
         {
             "id": f"{station.lower()}-{measure.replace(' ', '-')}",
             "title": f"{station} station",
-            "text": f"At {station} station the {measure} was recorded each morning: {gloss}.",
+            "text": f"## {measure.capitalize()} at {station}\n\n"
+            f"At {station} station the {measure} was recorded each morning: {gloss}."
+            " The book is kept in the hut beside the mast.",
             "metadata": {"measure": measure},
         }
         for station in STATIONS

@@ -69,6 +69,7 @@ class Stack:
         """Answer the approval if it waits."""
         if self.api.task(dag_id, run, "approve")["state"] != "awaiting_input":
             return False
+        time.sleep(3)  # Airflow 3.3.2 fails a task that is answered in the moment in which it parks
         self.api.answer(dag_id, run, "approve", choice)
         return True
 

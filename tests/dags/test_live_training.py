@@ -47,6 +47,8 @@ class Live:
         while self.api.look(dag_id, run_id, told, lambda task, state, _: states.update({task: state})) not in FINAL:
             assert time.monotonic() - began < WAIT, states
             if choice and "gate" in told and self.api.task(dag_id, run_id, "approve")["state"] == "awaiting_input":
+                # Airflow 3.3.2 fails a task that is answered in the moment in which it parks, and asks again: decision 0006.
+                time.sleep(3)
                 self.api.answer(dag_id, run_id, "approve", choice)
                 choice = ""
             time.sleep(0.5)
