@@ -70,7 +70,8 @@ def _not_done(end: End, run: ModelRun, step: str) -> RagworksError:
 
 def _stopped(end: End, told: str) -> str:
     if end.exit_code is None:
-        return "the pod is gone: preempted, its node lost, or deleted"
+        known = ": ".join(part for part in (end.reason, end.message.strip()) if part)
+        return known or "the pod is gone: preempted, its node lost, or deleted"
     how = {137: "killed", 143: "terminated before it could save", Transient.exit_code: "interrupted"}.get(
         end.exit_code, f"exit code {end.exit_code}"
     )

@@ -150,6 +150,16 @@ class Cluster:
 
         self._do(disrupt())
 
+    def exceed_deadline(self, name: str) -> None:
+        """The pod's activeDeadlineSeconds are over: SIGTERM, its grace, SIGKILL, and it stays as failed."""
+
+        async def end() -> None:
+            pod = self.pods[name]
+            pod.status.update({"reason": "DeadlineExceeded", "message": "Pod was active longer than its deadline"})
+            await self._end(pod, self._grace(pod, None))
+
+        self._do(end())
+
     def kill(self, name: str) -> None:
         """``kill -9`` of everything in the container."""
         self._do(self._signal(name, signal.SIGKILL))
@@ -352,7 +362,6 @@ class Cluster:
         started = _now()
         pod.status.update({"phase": "Running", "startTime": started})
         pod.status["containerStatuses"] = [_container_status(container, {"running": {"startedAt": started}})]
-        self._spawn(self._deadline(pod))
         assert pod.process.stdout
         async for line in pod.process.stdout:
             pod.log.append((datetime.now(UTC), line.decode().rstrip("\n")))
@@ -384,13 +393,6 @@ class Cluster:
             if not reference.get("optional"):
                 found[variable["name"]] = self.secrets[reference["name"]][reference["key"]]
         return {name: value.replace("/var/lib/ragworks", str(self.home)) for name, value in found.items()}
-
-    async def _deadline(self, pod: Pod) -> None:
-        if seconds := pod.body["spec"].get("activeDeadlineSeconds"):
-            await asyncio.sleep(seconds)
-            if not pod.over.is_set():
-                pod.status.update({"reason": "DeadlineExceeded", "message": "Pod was active longer than its deadline"})
-                await self._end(pod, self._grace(pod, None))
 
     def _delete(self, pod: Pod, grace: float | None) -> None:
         pod.body["metadata"].setdefault("deletionTimestamp", _now())

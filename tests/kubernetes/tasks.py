@@ -99,7 +99,7 @@ class Background:
         except BaseException as error:
             self.error = error
 
-    def ended(self, seconds: float = 60) -> BaseException | None:
+    def ended(self, seconds: float = 120) -> BaseException | None:
         """What it raised."""
         self._thread.join(seconds)
         assert not self._thread.is_alive(), "the task still runs"
@@ -134,7 +134,7 @@ def run_trigger(trigger: Any) -> dict[str, Any]:
     return asyncio.run(first())
 
 
-def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 120) -> Any:
     """Wait for something to be true."""
     end = time.monotonic() + seconds
     while not (found := condition()):

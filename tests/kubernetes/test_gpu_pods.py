@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
+from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -173,22 +177,22 @@ def test_the_triggerer_is_restarted_in_the_middle(task: MakeTask, planned: Row, 
     planned(steps=20, seconds=0.1)
 
     def look(trigger: Any) -> dict[str, Any]:
-        import asyncio
-
-        async def a_while() -> None:
-            watch = trigger.run()
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(anext(watch), 1)
-            await trigger.cleanup()
-
-        asyncio.run(a_while())
-        assert row().state == "training"
+        asyncio.run(_watch_for_a_while(trigger, row))
         assert cluster.deleted == []  # a restart is no reason to end it
         return run_trigger(revived(running.deferrals[-1]))
 
     running = task()
     running.run(look)
     assert (row().state, row().attempts, len(cluster.created)) == ("trained", 1, 1)
+
+
+async def _watch_for_a_while(trigger: Any, row: Row) -> None:
+    watch = asyncio.ensure_future(anext(trigger.run()))
+    await asyncio.to_thread(until, lambda: row().step)
+    watch.cancel()
+    with suppress(asyncio.CancelledError):
+        await watch
+    await trigger.cleanup()
 
 
 def test_a_worker_that_died_is_followed_by_one_that_finds_its_pod(
@@ -233,8 +237,6 @@ def test_on_kill_deletes_the_pod_which_saves_a_checkpoint(task: MakeTask, planne
 def test_a_deferred_task_that_is_marked_failed_deletes_its_pod(
     task: MakeTask, planned: Row, row: Row, cluster: Cluster
 ) -> None:
-    import asyncio
-
     planned(steps=600, seconds=0.1)
 
     def kill(trigger: Any) -> dict[str, Any]:
@@ -249,19 +251,29 @@ def test_a_deferred_task_that_is_marked_failed_deletes_its_pod(
 
 
 def test_the_execution_timeout_deletes_the_pod(task: MakeTask, planned: Row, row: Row, cluster: Cluster) -> None:
-    from datetime import timedelta
-
     planned(steps=600, seconds=0.1)
+
+    def look(trigger: Any) -> dict[str, Any]:
+        until(lambda: row().step)
+        assert trigger.trigger_kwargs["_execution_deadline"] > time.time() + 3000
+        trigger.trigger_kwargs["_execution_deadline"] = int(time.time())
+        return run_trigger(trigger)
+
     with pytest.raises(Transient, match="reached its execution_timeout"):
-        task(execution_timeout=timedelta(seconds=3)).run()
+        task(execution_timeout=timedelta(hours=1)).run(look)
     until(lambda: not cluster.pods)
     assert row().state == "interrupted"
 
 
-def test_a_pod_may_not_live_longer_than_its_deadline(task: MakeTask, planned: Row, row: Row) -> None:
+def test_a_pod_may_not_live_longer_than_its_deadline(task: MakeTask, planned: Row, row: Row, cluster: Cluster) -> None:
     planned(steps=600, seconds=0.1)
-    with pytest.raises(Transient, match="interrupted; the cluster says DeadlineExceeded"):
-        task(active_deadline_seconds=3).run()
+    running = task(active_deadline_seconds=3600).in_background()
+    until(lambda: row().step)
+    assert cluster.created[0]["spec"]["activeDeadlineSeconds"] == 3600
+    cluster.exceed_deadline(next(iter(cluster.pods)))
+    error = running.ended()
+    assert isinstance(error, Transient)
+    assert "interrupted; the cluster says DeadlineExceeded" in str(error)
     assert row().state == "interrupted"
 
 

@@ -108,6 +108,7 @@ class GpuPodOperator(KubernetesPodOperator):
                 self._out_of_time(pod)
             if waiting(pod).phase in ("queued", "started"):  # it changed while the event was on its way
                 self.invoke_defer_method(context=context)
+                return self._end(event["name"])  # it is over already: nothing was deferred
             self._not_started(pod)
         return self.run(context)
 
@@ -123,6 +124,11 @@ class GpuPodOperator(KubernetesPodOperator):
         self.schedule_timeout_seconds = profile.schedule_timeout_seconds
         self.trigger_kwargs = {PLACE: self._place}
         self.pod = self.pod_request_obj = self._ended = None
+        self.log.info("Asking for a pod of %s", self._asked(profile))
+
+    def _asked(self, profile: PodProfile) -> str:
+        gpus = f"{self.gpus or profile.gpus} {profile.gpu_resource}"
+        return f"profile {profile.name} ({gpus}, {profile.cpu} CPU, {profile.memory})"
 
     def get_or_create_pod(self, pod_request_obj: k8s.V1Pod, context: Context) -> k8s.V1Pod:
         """The pod of this task: a new one, or one that an earlier process left running, of whatever profile."""
@@ -187,9 +193,7 @@ class GpuPodOperator(KubernetesPodOperator):
             raise Transient(
                 f"pod {name} had a node and did not start in {self.startup_timeout_seconds} s", why, "The retry waits again"
             )
-        asked = (
-            f"profile {profile.name} ({self.gpus or profile.gpus} {profile.gpu_resource}, {profile.cpu} CPU, {profile.memory})"
-        )
+        asked = self._asked(profile)
         if self._place + 1 == len(self.profiles):
             tried = ", ".join(one.name for one in self.profiles)
             raise Transient(
