@@ -40,7 +40,7 @@ FIRST_LAYOUT = (
     "alter table ragworks.source_object drop column attempts",
     "alter table ragworks.work_item drop column attempts",
     "alter table ragworks.quarantine drop column retry_at",
-    "alter table ragworks.generation drop column gate",
+    "alter table ragworks.generation drop column gate, drop column packed",
     "update ragworks.generation set spec = spec - 'lexical', spec_hash = 'of the first release'",
     "alter table ragworks.staged_1 drop column lexical",
     "alter table ragworks.generation_document drop column run_id",
