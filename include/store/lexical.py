@@ -1,8 +1,8 @@
 """Words in a generation: how many chunks have each, and which chunks score best for a query's.
 
-A chunk's weights are a sparsevec beside its vector; the score is their inner product with the query's. An index over such
-vectors that is only nearly exact would lose right answers (docs/decisions/0015), so candidates come from an inverted index
-(GIN) over the terms, rarest first, and are scored exactly; they are enough once no chunk outside can score higher.
+A chunk's words are packed beside its vector (docs/decisions/0017), in generations of earlier releases as a sparsevec of their
+weights. An index that is only nearly exact would lose right answers (docs/decisions/0015), so candidates come from an inverted
+index (GIN) over the terms, rarest first, and are scored exactly; they are enough once no chunk outside can score higher.
 """
 
 from __future__ import annotations
