@@ -74,14 +74,20 @@ def validate_chunks(prepared: Sequence[Prepared], vectors: Vectors, *, max_token
     return ChunkVerdict(failures, verdict.result, len(pieces))
 
 
-def chunk_rows(prepared: Sequence[Prepared], vectors: Vectors, bm25: BM25 | None) -> list[ChunkRow]:
+def chunk_rows(prepared: Sequence[Prepared], vectors: Vectors, bm25: BM25 | None, *, packed: bool = True) -> list[ChunkRow]:
     """The rows of these documents, in order.
 
     :param bm25: of the generation they are for; None: it has no lexical index.
+    :param packed: whether it keeps words packed.
     """
-    weigh = bm25.chunk if bm25 is not None else lambda _: None
+
+    def words(text: str) -> Mapping[int, float] | Sequence[int] | None:
+        if bm25 is None:
+            return None
+        return bm25.packed(text) if packed else bm25.chunk(text)
+
     return [
-        ChunkRow(p.item.document_id, c.ordinal, c.start, c.end, c.tokens, h, c.metadata, vectors[h], weigh(c.text))
+        ChunkRow(p.item.document_id, c.ordinal, c.start, c.end, c.tokens, h, c.metadata, vectors[h], words(c.text))
         for p in prepared
         for c, h in zip(p.chunks, p.hashes, strict=True)
     ]

@@ -216,7 +216,7 @@ class _Worker:
         """Write the good documents and quarantine the refused, in the caller's transaction; returns how many are good."""
         good = [p for p in prepared if p.item.document_id not in verdict.failures]
         refused = [p for p in prepared if p.item.document_id in verdict.failures]
-        rows = chunk_rows(good, vectors, bm25.recorded(self._target.spec))
+        rows = chunk_rows(good, vectors, bm25.recorded(self._target.spec), packed=self._target.packed)
         chunks.write_documents(connection, self._target, [p.item.document_id for p in good], rows, run_id=self._run.id)
         quarantine.resolve_documents(connection, self._target.id, [p.item.uri for p in good])
         if refused:

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from include.lexical.packed import MAX_TERMS, pack
 from include.lexical.terms import TERMS_VERSION, analyzer
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from include.config import Chunking, Lexical
     from include.lexical.terms import Analyzer
 
-MAX_TERMS = 16_000  # pgvector's most entries of a sparsevec; of a chunk with more different words the weightiest stay
 TERMS_A_TOKEN = 0.25  # words without stop words in a token of all-MiniLM-L6-v2, over the five test collections
 
 
@@ -40,10 +40,20 @@ class BM25:
         """Cuts texts as the chunks were cut."""
         return analyzer(self.language)
 
+    @property
+    def norm(self) -> tuple[float, float]:
+        """(base, slope): a term weighs count / (count + base + slope * terms in the chunk)."""
+        return self.k1 * (1 - self.b), self.k1 * self.b / self.average
+
+    def packed(self, text: str) -> list[int]:
+        """The words of a chunk as generations keep them (:func:`include.lexical.packed.pack`)."""
+        return pack(self.analyzer.terms(text))
+
     def chunk(self, text: str) -> dict[int, float]:
-        """Term → weight of a chunk, each above 0 and below 1."""
+        """Term → weight of a chunk, each above 0 and below 1: what generations before packed words keep."""
         counts = self.analyzer.terms(text)
-        norm = self.k1 * (1 - self.b + self.b * counts.total() / self.average)
+        base, slope = self.norm
+        norm = base + slope * counts.total()
         weights = {term: count / (count + norm) for term, count in counts.items()}
         if len(weights) > MAX_TERMS:
             weights = dict(sorted(weights.items(), key=lambda entry: -entry[1])[:MAX_TERMS])

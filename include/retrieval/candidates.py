@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from include.store.pool import Connection
     from include.store.scope import Scope
 
+MOST_TERMS = 1000  # of a query, the weightiest: Postgres selects at most 1664 columns, and one looks a term up
 Ranked = tuple["Key", float, dict[str, float]]  # chunk, score, parts of the score
 
 
@@ -105,4 +106,6 @@ def _words(connection: Connection, held: Generation, asked: Asked) -> Words | No
         return None
     counted = lexical.chunks_with(connection, held, asked.terms)
     weights = asked.bm25.query(asked.terms, counted, counted.get(lexical.ALL_CHUNKS, 0))
+    if len(weights) > MOST_TERMS:
+        weights = dict(sorted(weights.items(), key=lambda item: -item[1])[:MOST_TERMS])
     return lexical.Words(weights, counted) if weights else None

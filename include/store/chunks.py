@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pgvector import HalfVector, SparseVector, Vector
+from pgvector import HalfVector, Vector
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from include.lexical.terms import MAX_TERM
 from include.store import objects
+from include.store.word_column import as_column, words_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChunkRow:
-    """One chunk of one document; ``embedding`` is float32 of shape (dimension,), ``lexical`` term → weight."""
+    """One chunk of one document.
+
+    :param embedding: float32 of shape (dimension,).
+    :param lexical: its words as the generation keeps them: packed, or term → weight.
+    """
 
     document_id: int
     ordinal: int
@@ -41,7 +45,7 @@ class ChunkRow:
     text_hash: UUID
     metadata: Mapping[str, Any] | None
     embedding: NDArray[np.float32]
-    lexical: Mapping[int, float] | None = None
+    lexical: Mapping[int, float] | Sequence[int] | None = None
 
 
 def write_documents(
@@ -229,10 +233,10 @@ def _copy_chunks(connection: Connection, target: Generation, rows: Sequence[Chun
     statement = sql.SQL(
         "copy {} (document_id, seq, tokens, text_hash, embedding, lexical) from stdin with (format binary)"
     ).format(target.chunks)
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types(["int8", "int4", "int4", "uuid", target.storage, "sparsevec"])
+    with words_cursor(connection) as cursor, cursor.copy(statement) as copy:
+        copy.set_types(["int8", "int4", "int4", "uuid", target.storage, target.words])
         for r in rows:
-            copy.write_row((r.document_id, r.ordinal, r.tokens, r.text_hash, wrap(r.embedding), _lexical(r)))
+            copy.write_row((r.document_id, r.ordinal, r.tokens, r.text_hash, wrap(r.embedding), as_column(r.lexical)))
     statement = sql.SQL(
         "copy {} (document_id, seq, ordinal, start_char, end_char, metadata) from stdin with (format binary)"
     ).format(target.spans)
@@ -248,18 +252,11 @@ def _copy_staged(connection: Connection, target: Generation, rows: Sequence[Chun
         "copy {} (document_id, ordinal, start_char, end_char, tokens, text_hash, metadata, embedding, lexical)"
         " from stdin with (format binary)"
     ).format(target.staged)
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types(["int8", "int4", "int4", "int4", "int4", "uuid", "jsonb", target.storage, "sparsevec"])
+    with words_cursor(connection) as cursor, cursor.copy(statement) as copy:
+        copy.set_types(["int8", "int4", "int4", "int4", "int4", "uuid", "jsonb", target.storage, target.words])
         for r in rows:
             place = (r.document_id, r.ordinal, r.start, r.end, r.tokens, r.text_hash, _metadata(r))
-            copy.write_row((*place, wrap(r.embedding), _lexical(r)))
-
-
-def _lexical(row: ChunkRow) -> SparseVector | None:
-    """As pgvector takes it, which numbers terms from 0."""
-    if row.lexical is None:
-        return None
-    return SparseVector({term - 1: weight for term, weight in row.lexical.items()}, MAX_TERM)
+            copy.write_row((*place, wrap(r.embedding), as_column(r.lexical)))
 
 
 def _metadata(row: ChunkRow) -> Jsonb | None:

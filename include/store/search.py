@@ -31,6 +31,8 @@ MAX_EF_SEARCH = 1000  # pgvector's limit
 SCANNED_AT_LEAST = 20_000  # chunks that an iterative scan may visit: pgvector's default
 PATIENCE = 4  # times as many chunks as chance would need are visited along the index; then all that may be seen are
 
+_LOOKED_UP = sql.SQL(" cross join lateral (select {} offset 0) w")
+
 Scan = Literal["exact", "index"]
 
 
@@ -121,16 +123,19 @@ def scores(
 ) -> list[tuple[Key, float | None, float | None]]:
     """(chunk, cosine similarity, BM25) of these chunks, ordered by document and place; None for what was not asked."""
     dense: Composable = sql.SQL("null::float8" if query is None else "1 - (c.embedding <=> %(query)s)")
-    lexical: Composable = sql.SQL("null::float8" if words is None else "-(c.lexical <#> %(words)s)")
+    lexical: Composable = sql.SQL("null::float8") if words is None else words.score(held)
     statement = sql.SQL(
         "select c.document_id, c.seq, {dense}, {lexical} from unnest(%(documents)s::bigint[], %(seqs)s::int[]) as k (d, s)"
         " join {chunks} c on c.document_id = k.d and c.seq = k.s"
         " join {spans} s on s.document_id = k.d and s.seq = k.s"
-        " join ragworks.document d on d.id = k.d order by d.uri, s.ordinal"
-    ).format(dense=dense, lexical=lexical, chunks=held.chunks, spans=held.spans)
+        " join ragworks.document d on d.id = k.d{words} order by d.uri, s.ordinal"
+    ).format(
+        dense=dense, lexical=lexical, chunks=held.chunks, spans=held.spans,
+        words=sql.SQL("") if words is None else _LOOKED_UP.format(words.columns(held)),
+    )  # fmt: skip
     parameters = {
         "documents": [d for d, _ in keys], "seqs": [s for _, s in keys],
-        "query": None if query is None else as_vector(held, query), "words": None if words is None else words.vector,
+        "query": None if query is None else as_vector(held, query), **(words.parameters(held) if words else {}),
     }  # fmt: skip
     return [((d, s), similarity, bm25) for d, s, similarity, bm25 in connection.execute(statement, parameters)]
 

@@ -6,12 +6,16 @@ import hashlib
 from typing import TYPE_CHECKING
 
 import psycopg
+import pytest
+from pgvector.psycopg import register_vector
 from psycopg import sql
 
+from include.lexical.bm25 import recorded
 from include.retrieval.query import Query
 from include.retrieval.searcher import Searcher
 from include.store.migrate import SCHEMA
 from include.store.pool import open_pool
+from include.store.word_column import as_column
 from tests.support import HashEmbedder, assert_same_index, export, index, query
 
 if TYPE_CHECKING:
@@ -40,7 +44,7 @@ FIRST_LAYOUT = (
     "alter table ragworks.source_object drop column attempts",
     "alter table ragworks.work_item drop column attempts",
     "alter table ragworks.quarantine drop column retry_at",
-    "alter table ragworks.generation drop column gate",
+    "alter table ragworks.generation drop column gate, drop column packed",
     "update ragworks.generation set spec = spec - 'lexical', spec_hash = 'of the first release'",
     "alter table ragworks.staged_1 drop column lexical",
     "alter table ragworks.generation_document drop column run_id",
@@ -76,6 +80,56 @@ def test_the_first_release(settings: Settings, documents: Path, collection: Call
     index(settings, "scratch", embedder=HashEmbedder())
     assert_same_index(export(settings, "handbook"), export(settings, "scratch"))
     assert query(settings, "select count(*) > 0 from ragworks.document_text where signature is null") == [(False,)]
+
+
+def test_words_as_a_sparsevec(settings: Settings, documents: Path, collection: Callable[..., str]) -> None:
+    """A generation of before packed words is searched, edited and counted as it is; the next one packs them."""
+    collection()
+    for number in range(20):
+        (documents / f"{number}.md").write_text(f"# Page {number}\n\n" + "word " * (number + 1) + f"and item{number % 7}")
+    index(settings, "handbook", embedder=HashEmbedder())
+    packed = _found(settings)
+    _unpack(settings)
+    assert query(settings, "select packed from ragworks.generation") == [(False,)]
+    assert _found(settings) == pytest.approx(packed, rel=1e-5)
+    (documents / "3.md").write_text("Now item5 and word are here.")
+    (documents / "4.md").unlink()
+    assert index(settings, "handbook", embedder=HashEmbedder())["generation"] == 1
+    edited = _found(settings)
+    assert edited.keys() == packed.keys() - {"4.md"}
+    counted = (
+        "select term, count(*) from ragworks.chunks_1, unnest(ragworks.terms(lexical) || 0) term group by term order by term"
+    )
+    assert query(settings, "select term, chunks from ragworks.terms_1 order by term") == query(settings, counted)
+    rebuilt = index(settings, "handbook", embedder=HashEmbedder(), mode="rebuild")
+    assert query(settings, f"select packed from ragworks.generation where id = {rebuilt['generation']}") == [(True,)]
+    assert _found(settings) == pytest.approx(edited, rel=1e-5)
+
+
+def _found(settings: Settings) -> dict[str, float]:
+    with open_pool(settings) as pool:
+        searcher = Searcher(settings, pool, "handbook", embedder=HashEmbedder())
+        hits = searcher.find(Query("word of page and item5", mode="lexical", top_k=50)).hits
+    return {hit.document: hit.score for hit in hits}
+
+
+def _unpack(settings: Settings) -> None:
+    """Lay generation 1 out as releases before packed words did."""
+    spec = query(settings, "select spec from ragworks.generation")[0][0]
+    bm25 = recorded(spec)
+    assert bm25 is not None
+    texts = {row["document"]: row["text"] for row in export(settings, "handbook")}
+    with psycopg.connect(settings.database_url or "") as connection:
+        register_vector(connection)
+        for table in ("chunks_1", "staged_1"):
+            connection.execute(f"alter table ragworks.{table} drop column lexical")
+            connection.execute(f"alter table ragworks.{table} add column lexical sparsevec")
+        for id_, uri in connection.execute("select id, uri from ragworks.document").fetchall():
+            weights = as_column(bm25.chunk(texts[uri]))
+            connection.execute("update ragworks.chunks_1 set lexical = %s where document_id = %s", (weights, id_))
+        connection.execute("create index chunks_1_terms on ragworks.chunks_1 using gin (ragworks.terms(lexical))")
+        connection.execute("alter table ragworks.generation drop column packed")
+        connection.execute("delete from ragworks.migration where name ~ '0009|idempotent'")
 
 
 def test_shipped_migrations_are_as_they_were() -> None:

@@ -54,6 +54,11 @@ create or replace function ragworks.terms(weights sparsevec) returns int[] langu
     from unnest(string_to_array(trim(both '{}' from split_part(weights::text, '/', 1)), ',')) entry where entry <> ''
 $$;
 
+-- The same of packed words (include/lexical/packed.py): entries up to 1852516355 are (term - 2^29) * 4 + min(count, 4) - 1.
+create or replace function ragworks.terms(words int[]) returns int[] language sql immutable strict parallel safe as $$
+    select coalesce(array_agg((entry >> 2) + 536870912), '{}') from unnest(words) entry where entry < 1853000000
+$$;
+
 -- Keeps terms_<id> right whatever writes chunks_<id>: the argument is the table's name. Term 0 counts the chunks.
 create or replace function ragworks.count_terms() returns trigger language plpgsql as $$
 begin
