@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ from include.training.memory import Memory
 from include.training.watch import BEST, Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from include.training.job import Job
     from include.training.watch import Evaluator
 
@@ -62,6 +66,7 @@ def fit(job: Job, trainer: Any, evaluate: Evaluator | None, *, select: str) -> F
     watch = _watch(job, memory, evaluate, select)
     _quieten(trainer)
     trainer.add_callback(watch)
+    trainer.aside = watch.aside
     if resumed and (memory.finished or memory.resumed[-1] >= memory.planned):  # a trainer would do one step too many
         trainer.state = trainer.state.load_from_json(str(resumed / "trainer_state.json"))
         weights.load(trainer.model, resumed)
@@ -122,6 +127,7 @@ class _Resumable:
     model: Any
     state: Any
     args: Any
+    aside: Callable[[], AbstractContextManager[None]] = staticmethod(nullcontext)
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """None: sentence-transformers would read all data for a card that nobody asked for."""
@@ -135,7 +141,8 @@ class _Resumable:
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         try:
-            super()._save_checkpoint(model, trial)  # type: ignore[misc]
+            with self.aside():
+                super()._save_checkpoint(model, trial)  # type: ignore[misc]
         except RagworksError:
             raise
         except Exception as error:  # torch and safetensors each have their own for a full disk

@@ -76,7 +76,9 @@ def _attempt(settings: Settings, pool: Pool, connection: Connection, run: ModelR
     # 2. Where: the machine, the checkpoints, a folder that no other attempt uses.
     hardware = this_machine()
     checkpoints = Checkpoints(settings, run.run_key)
-    staging = checkpoints.store.staging(safe_name(run.run_key))
+    whole = checkpoints.store.staging(safe_name(run.run_key))  # with what a killed attempt left there, which goes
+    staging = whole / f"attempt-{run.attempts + 1}"  # fingerprints of a process are remembered by folder
+    staging.mkdir()
     interruption = Interruption()
     try:
         run = _begin(connection, run, hardware.as_json(), dataset.content_hash)
@@ -95,7 +97,7 @@ def _attempt(settings: Settings, pool: Pool, connection: Connection, run: ModelR
             artifact=artifact, fingerprint=trained.fingerprint, error=None, finished_at="now",
         )  # fmt: skip
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(whole, ignore_errors=True)
     logger.info("training %s is done: %s", run.run_key, artifact)
 
 
