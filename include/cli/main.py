@@ -24,6 +24,7 @@ from include.cli import (
     searching,
     serving,
     stack,
+    training,
 )
 from include.cli.output import Output
 from include.config import Settings
@@ -44,8 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for group in (
-        indexing, searching, answering, evaluating, inspecting, generations, golden, duplicates, datasets, forgetting, models,
-        serving, stack,
+        indexing, searching, answering, evaluating, inspecting, generations, golden, duplicates, datasets, forgetting,
+        training, models, serving, stack,
     ):  # fmt: skip
         group.register(commands, common)
     return parser

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from include.cli.fields import add_fields, given_fields
 from include.config import collection_names
 from include.errors import BadConfiguration
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping
-
-    from pydantic import BaseModel
 
     from include.cli.output import Output
     from include.config import Settings
     from include.training.pipeline import Request
 
-DATA = "data_"  # before the options of the dataset
+DATA = "data_"  # before the options of the dataset; on the command line --data-…
 
 
 def register(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -36,8 +34,8 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
         one.add_argument("--dataset", type=int, metavar="ID", help="a dataset that is there, instead of making one")
         one.add_argument("--force", action="store_true", help="also when the same work was done before")
         one.add_argument("--promote", action="store_true", help="put it to work at once if it is accepted")
-        _options(one.add_argument_group("training"), model)
-        _options(one.add_argument_group("data"), DatasetOptions, DATA)
+        add_fields(one.add_argument_group("training"), model)
+        add_fields(one.add_argument_group("data"), DatasetOptions, prefix=DATA, dest=DATA)
         one.set_defaults(run=run)
 
 
@@ -81,8 +79,8 @@ def _request(args: argparse.Namespace, settings: Settings) -> Request:
     return Request(
         args.family,
         args.collection or _only(settings),
-        checked(model, _given(args, model)),
-        checked(DatasetOptions, _given(args, DatasetOptions, DATA)),
+        checked(model, given_fields(args, model)),
+        checked(DatasetOptions, given_fields(args, DatasetOptions, dest=DATA)),
         dataset=args.dataset,
         force=args.force or args.run_key is not None,
     )
@@ -93,29 +91,3 @@ def _only(settings: Settings) -> str:
     if len(names) != 1:
         raise BadConfiguration("--collection", f"there are {len(names)}: {', '.join(names)}", "Name one with --collection NAME")
     return names[0]
-
-
-def _given(args: argparse.Namespace, model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
-    values = {name: getattr(args, prefix + name) for name in model.model_fields}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _options(group: Any, model: type[BaseModel], prefix: str = "") -> None:
-    for name, schema in model.model_json_schema()["properties"].items():
-        option = "--" + (prefix + name).replace("_", "-")
-        default = schema.get("default")
-        shown = f" (default {json.dumps(default)})" if default not in (None, "", []) else ""
-        text = (schema.get("description", "") + shown).replace("%", "%%")
-        kinds = {one.get("type") for one in schema.get("anyOf", [schema])} - {"null"}
-        if kinds == {"boolean"}:
-            group.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=text, dest=prefix + name)
-        else:
-            group.add_argument(option, default=None, type=_value, metavar="VALUE", help=text, dest=prefix + name)
-
-
-def _value(text: str) -> Any:
-    """A number, a list as JSON or a word; what it may be is checked with the other fields."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
