@@ -69,7 +69,8 @@ def _schedule(timetable: Any) -> Any:
 
 
 def _assets(condition: Any) -> dict[str, list[str]]:
-    return {type(condition).__name__: sorted(asset.name for asset in condition.objects)}
+    assets = getattr(condition, "objects", [condition])  # one asset stands for itself
+    return {type(condition).__name__: sorted(asset.name for asset in assets)}
 
 
 def _param(schema: dict[str, Any]) -> dict[str, Any]:
