@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from include.store.evaluations import Evaluation
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
+STYLE = Path(__file__).with_name("page.css")  # of all pages: each carries it, and needs nothing else
 _HEADINGS = {
     "better": "The challenger is better", "worse": "The challenger is worse",
     "no difference": "No difference: the configuration stays", "too few": "Too few to tell: the configuration stays",
@@ -42,6 +43,7 @@ def render(evaluation: Evaluation, collection: str) -> str:
     drawn = {name: _marked(Markup, drawing) for name, drawing in _plots(report).items()}
     against = (evaluation.configuration.get("against") or {}).get("settings", [])
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        style=Markup(STYLE.read_text(encoding="utf-8")),
         id=evaluation.id,
         collection=collection,
         name=evaluation.name,

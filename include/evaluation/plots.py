@@ -5,18 +5,19 @@ from __future__ import annotations
 import html
 import io
 import re
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, FAINT, GRID = "#1f2933", "#7b8794", "#e4e7eb"
 MAIN, SECOND, GOOD, BAD = "#2f6f8f", "#c77d2e", "#2e7d5b", "#b4443c"
-_ROW, _WIDTH = 0.42, 7.2  # inches: of a bar with its gap, of a chart
+ROW, _WIDTH = 0.42, 7.2  # inches: of a bar with its gap, of a chart
 LONGEST_LABEL, MOST_SLICES = 34, 30
 _STYLE = {
     "font.size": 10, "axes.edgecolor": GRID, "axes.labelcolor": FAINT, "xtick.color": FAINT, "ytick.color": INK,
@@ -31,7 +32,7 @@ def measures_plot(
 ) -> str:
     """Each measure with its interval; the challenger's value beside it."""
     names = list(measures)
-    with _figure(len(names) * _ROW + 0.7) as (figure, axes):
+    with drawing(len(names) * ROW + 0.7) as (figure, axes):
         for row, name in enumerate(names):
             _interval(axes, row, measures[name], MAIN)
             if challenger:
@@ -40,18 +41,18 @@ def measures_plot(
         if challenger:
             axes.plot([], [], "o", color=MAIN, label="as it is")
             axes.plot([], [], "D", color=SECOND, label="challenger")
-            _legend(axes, 2)
-        _rows(axes, names)
+            legend(axes, 2)
+        rows(axes, names)
         axes.set_xlim(0, 1.12)
         axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
-        return _svg(figure, "Measures with their 95 % intervals")
+        return svg(figure, "Measures with their 95 % intervals")
 
 
 def slices_plot(table: Mapping[str, Mapping[str, Any]], key: str, measure: str, whole: float) -> str:
     """A bar a slice, the whole as a line; at most MOST_SLICES, the largest."""
     largest = sorted(table, key=lambda name: -table[name]["queries"])[:MOST_SLICES]
     names = sorted(largest, key=lambda name: -table[name][measure])
-    with _figure(len(names) * _ROW + 0.7) as (figure, axes):
+    with drawing(len(names) * ROW + 0.7) as (figure, axes):
         for row, name in enumerate(names):
             one = table[name]
             axes.barh(row, one[measure], height=0.56, color=MAIN, alpha=0.85, zorder=2)
@@ -64,15 +65,15 @@ def slices_plot(table: Mapping[str, Mapping[str, Any]], key: str, measure: str, 
         axes.axvline(whole, color=SECOND, linewidth=1.2, linestyle=(0, (4, 3)), zorder=4)
         axes.annotate(f"all {whole:.3f}", (whole, 1), xycoords=("data", "axes fraction"), xytext=(0, 4),
                       textcoords="offset points", ha="center", fontsize=9, color=SECOND)  # fmt: skip
-        _rows(axes, [f"{_short(name)} ({table[name]['queries']})" for name in names])
+        rows(axes, [f"{short(name)} ({table[name]['queries']})" for name in names])
         axes.set_xlim(0, 1.12)
         axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
-        return _svg(figure, f"{measure} by {key}")
+        return svg(figure, f"{measure} by {key}")
 
 
 def latency_plot(curves: Sequence[tuple[str, Sequence[Sequence[float]]]]) -> str:
     """Milliseconds by percentile: how long the slowest of a hundred wait."""
-    with _figure(2.9) as (figure, axes):
+    with drawing(2.9) as (figure, axes):
         for (label, curve), colour in zip(curves, (MAIN, SECOND), strict=False):
             ranks = range(len(curve))
             axes.plot(ranks, [ms for _, ms in curve], color=colour, linewidth=2, marker="o", markersize=4, label=label)
@@ -83,8 +84,8 @@ def latency_plot(curves: Sequence[tuple[str, Sequence[Sequence[float]]]]) -> str
         axes.tick_params(axis="y", colors=FAINT, length=0)
         axes.grid(axis="x", visible=False)
         if len(curves) > 1:
-            _legend(axes, 2)
-        return _svg(figure, "Latency by percentile")
+            legend(axes, 2)
+        return svg(figure, "Latency by percentile")
 
 
 def difference_plot(histogram: Mapping[str, Any], measure: str) -> str:
@@ -96,7 +97,7 @@ def difference_plot(histogram: Mapping[str, Any], measure: str) -> str:
     middle = len(counts) // 2
     counted = [count if number != middle else 0 for number, count in enumerate(counts)]
     colours = [BAD if centre < 0 else GOOD for centre in centres]
-    with _figure(2.6) as (figure, axes):
+    with drawing(2.6) as (figure, axes):
         axes.bar(centres, counted, width=edges[1] - edges[0], color=colours, edgecolor="white", linewidth=1, zorder=2)
         axes.axvline(0, color=FAINT, linewidth=1)
         axes.set_xlim(-1, 1)
@@ -107,26 +108,18 @@ def difference_plot(histogram: Mapping[str, Any], measure: str) -> str:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         axes.tick_params(axis="y", colors=FAINT, length=0)
         axes.grid(axis="x", visible=False)
-        return _svg(figure, "Differences by query")
+        return svg(figure, "Differences by query")
 
 
-class _figure:
-    """A figure of a height in inches, in our style and without pyplot's global state."""
+@contextmanager
+def drawing(height: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of a height in inches with its axes, in our style and without pyplot's global state."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
-    def __init__(self, height: float) -> None:
-        self._height = height
-
-    def __enter__(self) -> tuple[Figure, Axes]:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-
-        self._style = mpl.rc_context(_STYLE)
-        self._style.__enter__()
-        figure = Figure(figsize=(_WIDTH, self._height), layout="constrained")
-        return figure, figure.subplots()
-
-    def __exit__(self, *problem: object) -> None:
-        self._style.__exit__(None, None, None)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        yield figure, figure.subplots()
 
 
 def _interval(axes: Axes, row: int, value: Mapping[str, float], colour: str) -> None:
@@ -138,22 +131,25 @@ def _interval(axes: Axes, row: int, value: Mapping[str, float], colour: str) -> 
     axes.annotate(f"{value['value']:.3f}", (1.03, row), va="center", fontsize=10, annotation_clip=False)
 
 
-def _rows(axes: Axes, names: Sequence[str]) -> None:
+def rows(axes: Axes, names: Sequence[str]) -> None:
+    """Names down the left side, the first on top."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
 
 
-def _legend(axes: Axes, columns: int) -> None:
+def legend(axes: Axes, columns: int) -> None:
+    """Above the axes, where no data is."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, frameon=False, fontsize=9, borderaxespad=0.2)
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A label that fits beside a bar."""
     return text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…"
 
 
-def _svg(figure: Figure, title: str) -> str:
+def svg(figure: Figure, title: str) -> str:
     """The element alone, scaling with the page, with a name for those who do not see it."""
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})

@@ -98,9 +98,8 @@ def _needed(differences: Sequence[float]) -> int:
 def _others(scores: Scores, rule: GateRule) -> Iterator[Finding]:
     """The other measures decide nothing, and a person should know when one is surely lower."""
     found = compare(scores.whole(CHAMPION), scores.whole(CHALLENGER), _rule(rule))
-    lower = [
-        f"{_name(name)} {one.mean:+.4f}" for name, one in found.items() if one.outcome == "worse" and name != scores.measure
-    ]
+    fallen = {} if found[scores.measure].outcome == "worse" else found
+    lower = [f"{_name(name)} {one.mean:+.4f}" for name, one in fallen.items() if one.outcome == "worse"]
     table = {name: one.as_dict() for name, one in found.items()}
     yield Finding("measures", f"Surely lower, though it does not decide: {', '.join(lower)}." if lower else "", table)
 
@@ -153,11 +152,14 @@ def slices(evaluation: Mapping[str, Any], scores: Scores, rule: GateRule) -> Ite
     differences = {name: scores.differences(CHAMPION, CHALLENGER, p) for name, p in judged.items()}
     found = compare(nothing, differences, _rule(rule, minimum=rule.min_slice_queries))  # p corrected by Holm over all slices
     worse = {name: one for name, one in found.items() if one.outcome == "worse"}
-    for name, one in worse.items():
-        if one.mean < -rule.max_slice_loss:
-            why = f"Questions with {name} lose {-one.mean:.4f} ({_interval(one, rule)}), more than {rule.max_slice_loss:g}"
-            change = "Train on pairs of that kind too, or allow the loss with training.max_slice_loss"
-            yield _refused(f"slice {name}", why, change)
+    losing = [
+        f"questions with {name} lose {-one.mean:.4f} ({_interval(one, rule)})"
+        for name, one in sorted(worse.items(), key=lambda item: item[1].mean)
+        if one.mean < -rule.max_slice_loss
+    ]
+    if losing:
+        why = f"More than {rule.max_slice_loss:g} is lost on a slice: {_some(losing)}"
+        yield _refused("slice", why, "Train on pairs of that kind too, or allow the loss with training.max_slice_loss")
     lower = [f"{name} {one.mean:+.4f}" for name, one in worse.items() if one.mean >= -rule.max_slice_loss]
     parts = [
         f"Surely lower, within training.max_slice_loss: {', '.join(lower)}." if lower else "",
@@ -186,9 +188,8 @@ def latency(evaluation: Mapping[str, Any], scores: Scores, rule: GateRule) -> It
     said = f"95 of 100 searches take up to {challenger:,.0f} ms with {clients} asked at once{now}"
     if challenger > rule.latency_budget_ms:
         too_slow = champion is not None and champion > rule.latency_budget_ms
-        fix = (
-            "Fewer candidates (retrieval.rerank_candidates), a smaller model, or a higher retrieval.latency_budget_ms would do"
-        )
+        fewer = "fewer candidates (retrieval.rerank_candidates), " if evaluation.get("family") == "reranker" else ""
+        fix = f"It takes {fewer}a smaller model, or a higher retrieval.latency_budget_ms"
         if too_slow:
             fix = f"This machine keeps the budget with neither of the two. {fix}"
         why = f"It is too slow: {said}, and the budget is {rule.latency_budget_ms:,.0f} ms"
