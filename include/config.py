@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from include.errors import BadConfiguration
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
-ENVIRONMENTS = ("dev", "staging", "production")
+Environment = Literal["dev", "staging", "production"]
+ENVIRONMENTS = get_args(Environment)
 FAMILIES = ("reranker", "embedder", "llm")  # of models that are trained
 CHAMPION = "champion"  # the model that was promoted, in place of a name
 
@@ -43,7 +44,7 @@ class Settings(BaseModel):
     collections_dir: Path = PROJECT_ROOT / "include" / "collections"
     artifacts: str = ""
     compute: Literal["local", "kubernetes"] = "local"
-    environment: Literal["dev", "staging", "production"] = "production"
+    environment: Environment = "production"
     gpu_price_per_hour: float | None = None
     training_crons: tuple[tuple[str, str], ...] = ()
     embedding_api_key: str | None = Field(default=None, repr=False)
@@ -63,7 +64,7 @@ class Settings(BaseModel):
             fix = f"Use one of {', '.join(ENVIRONMENTS)}"
             raise BadConfiguration("RAGWORKS_ENV", f"{environment!r} is not an environment", fix)
         return cls(
-            environment=environment,
+            environment=cast("Environment", environment),
             gpu_price_per_hour=_price("RAGWORKS_GPU_PRICE_PER_HOUR"),
             training_crons=tuple((f, c) for f in FAMILIES if (c := _cron(f"RAGWORKS_TRAIN_{f.upper()}_CRON"))),
             database_url=database_url or os.environ.get("RAGWORKS_DATABASE_URL") or None,

@@ -72,9 +72,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         "source": {"type": "jsonl", "path": files["documents"]},
         "embedding": {"model": "champion"},
         "retrieval": {"mode": "dense", "latency_budget_ms": 5000},
-        "near_duplicates": {
-            "threshold": None
-        },  # reports of one station differ in a few words
+        "near_duplicates": {"threshold": None},  # reports of one station differ in a few words
     }
     (settings.collections_dir / f"{NAME}.yaml").write_text(yaml.safe_dump(content))
     try:

@@ -233,7 +233,7 @@ class PromoteModelOperator(_TrainingOperator):
                 reason="won its comparison", progress=Silent(),
             )  # fmt: skip
         self.log.info("Promoted %s %s of %s: %s", self.family, run.version, name, result)
-        extra = {"collection": name, "version": run.version, "run_key": self.run_key}
+        extra: dict[str, Any] = {"collection": name, "version": run.version, "run_key": self.run_key}
         context["outlet_events"][champion_asset(self.family)].extra = extra
 
 
