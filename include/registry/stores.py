@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "ragworks.json"  # written last: a folder without it was never finished
 STAGING = ".staging"  # folders that are still being written
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "CredentialRetrievalError"}  # botocore's
 
 
@@ -239,7 +239,7 @@ def translated(url: str) -> Iterator[None]:
 def _meaning(error: Exception, url: str) -> RagworksError:
     reason = re.sub(r"//[^/@\s]*@", "//", " ".join(f"{type(error).__name__} {error}".split())[:300])
     code = getattr(error, "errno", None)
-    if code in _FULL:
+    if code in FULL:
         return Transient(f"{url} is full", reason, "Free some space, then run it again: what is finished is kept")
     if isinstance(error, PermissionError) or code == errno.EROFS or type(error).__name__ in _NO_CREDENTIALS:
         fix = "Let this user write there, or correct the credentials or RAGWORKS_ARTIFACTS"

@@ -49,9 +49,9 @@ def train_embedder(job: Job) -> Trained:
     columns, filled = training_columns(pairs, arguments.hard_negatives, seed=arguments.seed)
     # 2. Model, and the window that serving reads.
     model = load_base(job.base)
+    _check(model, arguments)
     window = model.max_seq_length
     model.max_seq_length = min(arguments.max_length, window or arguments.max_length)
-    _check_dimensions(model, arguments)
     adapter = add_lora(model, arguments.lora_rank, arguments.lora_alpha, seed=arguments.seed) if arguments.lora_rank else None
     # 3. The evaluator: the same before, during and after.
     questions = dev_set(job)
@@ -184,10 +184,19 @@ def save_model(model: Any, folder: Path) -> Path:
     return folder
 
 
-def _check_dimensions(model: Any, arguments: EmbedderArguments) -> None:
+def _check(model: Any, arguments: EmbedderArguments) -> None:
+    """Refuse what this kind of model cannot do, before anything is trained."""
+    from sentence_transformers.sentence_transformer.modules import Router
+
     whole = model.get_embedding_dimension()
     if whole and any(size > whole for size in arguments.matryoshka):
         raise BadConfiguration(
             f"arguments of the embedder: matryoshka: {list(arguments.matryoshka)}", f"the model has {whole} dimensions",
             f"Write dimensions up to {whole}",
         )  # fmt: skip
+    if any(isinstance(module, Router) for module in model.children()):
+        raise BadConfiguration(
+            "the base reads questions and passages with different layers", "that kind is not trained here", "Name another base"
+        )
+    if model.transformers_model is None:
+        raise BadConfiguration("the base is no transformer", "that kind is not trained here", "Name another base")

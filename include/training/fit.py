@@ -6,7 +6,6 @@ Nothing here knows what is trained. A family makes its trainer, of a class that 
 from __future__ import annotations
 
 import logging
-import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from include.training import weights
 from include.training.hardware import peak_memory_gb
 from include.training.interruption import Interrupted
 from include.training.memory import Memory
-from include.training.watch import BEST, Watch
+from include.training.watch import BEST, Watch, link
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,7 +161,8 @@ def _newest(job: Job, evaluate: Evaluator | None) -> tuple[Memory, Path | None]:
     logger.info("going on at step %d", step)
     memory.resumed.append(step)
     if (folder / BEST).is_dir():
-        shutil.copytree(folder / BEST, job.staging / BEST)
+        (job.staging / BEST).mkdir()
+        link(folder / BEST / weights.WEIGHTS, job.staging / BEST / weights.WEIGHTS)
     questions = evaluate.fingerprint if evaluate else ""
     if memory.questions != questions:
         logger.warning("the collection changed since step %d: development scores begin anew", step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from include.embedding import models
 from include.errors import BadConfiguration, BadData, RagworksError, Transient
 from include.indexing.hashing import canonical_json, text_hash
 from include.registry.artifacts import local_model, model_path, publish
+from include.registry.stores import FULL
 from include.store import collections, datasets, model_runs, training_locks
 from include.store.errors import translate
 from include.training.arguments import arguments_of
@@ -88,7 +90,7 @@ def _attempt(settings: Settings, pool: Pool, connection: Connection, run: ModelR
             progress,
         )  # fmt: skip
         # 3. Train.
-        with interruption.listening():
+        with interruption.listening(), _room(staging):
             trained = _trainer(run.family)(job)
         # 4. The model to its place, then all that is known of it in one write.
         artifact = _save(job, trained)
@@ -155,6 +157,22 @@ def _save(job: Job, trained: Trained) -> str:
 def _trainer(family: str) -> Any:
     module, function = TRAINERS[family]
     return getattr(import_module(module), function)
+
+
+@contextmanager
+def _room(staging: Path) -> Iterator[None]:
+    """Say of a full disk what it is: each library has an exception of its own for it."""
+    try:
+        yield
+    except RagworksError:
+        raise
+    except Exception as error:
+        words = [os.strerror(code) for code in FULL]
+        if getattr(error, "errno", None) not in FULL and not any(word in str(error) for word in words):
+            raise
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:300]
+        fix = "Make room there, then run it again: it goes on from the last checkpoint"
+        raise Transient(f"{staging} cannot be written", reason, fix) from error
 
 
 def _libraries() -> dict[str, str]:

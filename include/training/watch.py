@@ -117,7 +117,7 @@ class Watch:
             best = self._job.staging / BEST / weights.WEIGHTS
             if best.exists():
                 (folder / BEST).mkdir(exist_ok=True)
-                _link(best, folder / BEST / weights.WEIGHTS)
+                link(best, folder / BEST / weights.WEIGHTS)
             self._memory.save(folder)
             facts = {"run_key": self._job.run.run_key, "base_fingerprint": self._job.run.base_fingerprint}
             saved = self._job.checkpoints.save(folder, state.global_step, facts)
@@ -200,8 +200,8 @@ class Watch:
             weights.save(model, self._job.staging / BEST)
 
 
-def _link(file: Path, target: Path) -> None:
-    """A second name for a file, or a copy where there can be none."""
+def link(file: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where there can be none."""
     try:
         os.link(file, target)
     except OSError:

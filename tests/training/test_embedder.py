@@ -140,6 +140,21 @@ def test_a_dimension_that_the_model_does_not_have(settings: Settings) -> None:
         run(settings, plan(settings, "wide", matryoshka=[1000]))
 
 
+def test_kinds_of_models_that_are_not_trained(settings: Settings, tmp_path: Path) -> None:
+    from sentence_transformers.sentence_transformer.modules import Router, StaticEmbedding
+
+    tokenizer = LocalEmbedder(BASE).tokenizer
+    static = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=32)])
+    static.save_pretrained(str(tmp_path / "static"), create_model_card=False)
+    with pytest.raises(BadConfiguration, match="the base is no transformer"):
+        run(settings, plan(settings, "static", base=str(tmp_path / "static")))
+    layers = [StaticEmbedding(tokenizer, embedding_dim=32) for _ in range(2)]
+    router = SentenceTransformer(modules=[Router.for_query_document([layers[0]], [layers[1]])])
+    router.save_pretrained(str(tmp_path / "router"), create_model_card=False)
+    with pytest.raises(BadConfiguration, match="with different layers"):
+        run(settings, plan(settings, "router", base=str(tmp_path / "router")))
+
+
 def test_a_loss_that_comes_apart(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     from include.training import embedder
 
