@@ -110,7 +110,7 @@ class Watch:
 
     def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Hand the trainer's checkpoint to the store, with the best weights so far."""
-        del control, more
+        del more
         with self.aside():
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing needs
@@ -126,6 +126,7 @@ class Watch:
             self._job.ledger.note(self.so_far(state), step=state.global_step, checkpoint=saved)
         except Transient as error:
             self.stopped = self.stopped or error
+            control.should_training_stop = True
 
     def make_up(self, state: Any, model: Any) -> None:
         """The score of a step that an interruption prevented."""
