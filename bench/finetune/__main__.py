@@ -1,7 +1,7 @@
 """Fine-tunes on real questions through the DAGs, and asks the result: gains with intervals, seconds of each step, answers.
 
     python -m bench.finetune --data ../shared/data medquad-embedder scifact-embedder medquad-reranker
-    python -m bench.finetune --data ../shared/data --json docs/benchmarks/finetune.json --plot docs/benchmarks/finetune.svg
+    python -m bench.finetune --data ../shared/data --json docs/benchmarks/finetune.json
 
 For each case: index the documents by ``index_<collection>``, import the questions that judge, run ``train_<family>`` from its
 form with its default gate, approve by REST, ask the HTTP API which model answers, take it back with ``rollback-model``, and ask
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from bench.finetune.corpora import cut
+from bench.finetune.report import figures
 from bench.finetune.stack import running, settings_in
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _train(stack: Stack, case: Case, corpus: Corpus) -> dict[str, Any]:
     run = stack.run_dag(f"train_{case.family}", conf)
     row = stack.command("models", case.family, "--run", f"train_{case.family}/{run['run_id']}")
     result = {
-        "indexed_seconds": indexed["seconds"], "golden": golden, "run": run, "model": row,
+        "indexed_seconds": indexed["seconds"], "golden": golden, "run": run, "model": figures(row),
         "promoted": run["tasks"].get("verify", {}).get("state") == "success", "within_limit": run["seconds"] <= LIMIT_SECONDS,
     }  # fmt: skip
     if result["promoted"]:
