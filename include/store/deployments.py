@@ -210,8 +210,8 @@ def make_live(connection: Connection, chosen: Deployment, *, ended: str = "repla
 def fail(connection: Connection, deployment: int, reason: str) -> None:
     """A pending row comes to nothing; its reason is added to what was said when it began."""
     connection.execute(
-        "update ragworks.deployment set state = 'failed', ended_at = now(), reason = concat_ws('; ', nullif(reason, ''), %s)"
-        " where id = %s and state = 'pending'",
+        "update ragworks.deployment set state = 'failed', ended_at = now(),"
+        " reason = concat_ws('; ', nullif(reason, ''), %s::text) where id = %s and state = 'pending'",
         (reason, deployment),
     )
 
