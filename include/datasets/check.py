@@ -21,7 +21,7 @@ from include.quality.validate import validate
 from include.store import answering_passages, datasets, generations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from uuid import UUID
 
     from include.datasets.leakage import Leak
@@ -44,7 +44,8 @@ def check_dataset(pool: Pool, collection_id: int, dataset: Dataset) -> dict[str,
     :return: suites, leakage, rows, failed.
     :raises BadData: each expectation that failed, and what to do about it.
     """
-    options = DatasetOptions.model_validate(dataset.arguments)
+    known = {name: value for name, value in dataset.arguments.items() if name in DatasetOptions.model_fields}
+    options = DatasetOptions.model_validate(known)  # an older one may have had others
     seen = _Seen()
     with pool.connection() as connection:
         for row in datasets.pairs(connection, dataset.id):
@@ -53,7 +54,8 @@ def check_dataset(pool: Pool, collection_id: int, dataset: Dataset) -> dict[str,
         found = _leaks(connection, collection_id, dataset, options, seen)
     rows = validate("training_pairs", pair_rules(), seen.columns, seen.names)
     limits = Limits(options.min_train, options.min_dev, options.max_style_share)
-    whole = validate("training_set", set_rules(limits), {k: [v] for k, v in seen.whole(options).items()}, ["set"])
+    facts = seen.whole(options)
+    whole = validate("training_set", set_rules(limits), {name: [value] for name, value in facts.items()}, ["set"])
     wrong = [*failed(dict(rows.result)), *failed(dict(whole.result))]
     report = {
         "sound": not wrong and not found,
@@ -66,7 +68,8 @@ def check_dataset(pool: Pool, collection_id: int, dataset: Dataset) -> dict[str,
         datasets.save_checks(connection, dataset.id, report, sound=bool(report["sound"]))
     logger.info("dataset %d: %s", dataset.id, "sound" if report["sound"] else f"refused for {report['failed']}")
     if not report["sound"]:
-        raise _refusal(dataset, rows, whole, found, wrong)
+        said = {r.name: r.sentence + (f": {facts[r.explain]}" if r.explain else "") for r in set_rules(limits)}
+        raise _refusal(dataset, rows, said, found, wrong)
     return report
 
 
@@ -160,9 +163,12 @@ def _leaks(connection: Connection, collection: int, dataset: Dataset, options: D
     return found
 
 
-def _refusal(dataset: Dataset, rows: Verdict, whole: Verdict, found: list[Leak], wrong: list[str]) -> BadData:
-    why = [f"{f.rule}: {f.detail}" for f in whole.failures.values()]
-    why += [name for name in failed(dict(whole.result)) if name not in {f.rule for f in whole.failures.values()}]
+def _refusal(dataset: Dataset, rows: Verdict, facts: Mapping[str, str], found: list[Leak], wrong: list[str]) -> BadData:
+    """Every reason.
+
+    :param facts: what to say of each expectation on the set as a whole.
+    """
+    why = [f"{name}: {facts[name]}" for name in wrong if name in facts]
     for one in rows.result["expectations"]:
         if not one["success"]:
             named = ", ".join(one["rows"][:ROWS_NAMED]) + (" …" if len(one["rows"]) > ROWS_NAMED else "")

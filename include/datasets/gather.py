@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from include.answering.llm import open_llm
@@ -14,7 +16,7 @@ from include.errors import BadConfiguration
 from include.store.answering_passages import some_passages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from include.config import Settings
     from include.datasets.kept_out import Barred
@@ -58,7 +60,7 @@ def gather(settings: Settings, index: LiveIndex, options: DatasetOptions, barred
 
 def _of_source(
     source: Source, settings: Settings, index: LiveIndex, options: DatasetOptions, barred: Barred, tally: Tally
-) -> Iterator[Question]:
+) -> Generator[Question]:
     if source == "qrels":
         index.progress.step("read judgements", None)
         yield from from_qrels(options.queries or "", options.qrels or "", index.documents, tally)
@@ -73,13 +75,11 @@ def _of_source(
     else:
         wanted = math.ceil(SPARE * options.made_rows)
         index.progress.step("questions of headings", None)
-        for number, question in enumerate(ask_headings(_passages(index, options, barred, wanted), options.seed)):
-            if number == options.made_rows:
-                return
-            yield question
+        with closing(_passages(index, options, barred, wanted)) as found:
+            yield from islice(ask_headings(found, options.seed), options.made_rows)
 
 
-def _by_llm(settings: Settings, index: LiveIndex, options: DatasetOptions, barred: Barred, tally: Tally) -> Iterator[Question]:
+def _by_llm(settings: Settings, index: LiveIndex, options: DatasetOptions, barred: Barred, tally: Tally) -> Generator[Question]:
     llm = open_llm(settings)
     if llm is None:
         raise BadConfiguration(
@@ -87,10 +87,11 @@ def _by_llm(settings: Settings, index: LiveIndex, options: DatasetOptions, barre
         )
     wanted = math.ceil(options.made_rows / len(options.styles))
     index.progress.step("questions of the LLM", wanted)
-    yield from ask_llm(llm, _passages(index, options, barred, wanted), options, tally, index.progress)
+    with closing(_passages(index, options, barred, wanted)) as found:
+        yield from ask_llm(llm, found, options, tally, index.progress)
 
 
-def _passages(index: LiveIndex, options: DatasetOptions, barred: Barred, wanted: int) -> Iterator[Passage]:
+def _passages(index: LiveIndex, options: DatasetOptions, barred: Barred, wanted: int) -> Generator[Passage]:
     """Passages to ask of; nothing is asked of documents that are kept out."""
     with index.pool.connection() as connection:
         yield from some_passages(

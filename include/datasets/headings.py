@@ -22,7 +22,8 @@ MIN_ANSWER = 80  # characters that must be left to answer
 MIN_SENTENCES = 3
 LONGEST = 300  # characters of a sentence that asks
 
-_HEADING = re.compile(r"\s*#{1,6}\s+([^\n]+)\n+")
+_HEADINGS = re.compile(r"(?:\s*#{1,6}[^\S\n]+[^\n]+(?:\n+|\Z))+")
+_TITLE = re.compile(r"#{1,6}[^\S\n]+([^\n]+)")
 _MARKS = re.compile(r"[#*`=\[\]|~]+|\B[-_]+|[-_]+\B")
 
 
@@ -35,13 +36,13 @@ def ask_headings(passages: Iterable[Passage], seed: int) -> Iterator[Question]:
 
 
 def _of_heading(passage: Passage) -> Question | None:
-    """The heading that the passage begins with; one of a single word with the heading above it."""
-    begin = _HEADING.match(passage.text)
+    """The last of the headings that the passage begins with; one of a single word with the heading above it."""
+    begin = _HEADINGS.match(passage.text)
     if begin is None:
         return None
-    title = _plain(begin[1])
-    if len(title.split()) < MIN_WORDS and len(passage.headings) > 1:
-        title = f"{_plain(passage.headings[-2])} {title}"
+    *above, title = [_plain(heading) for heading in (*passage.headings[:-1], *_TITLE.findall(begin[0]))]
+    if len(title.split()) < MIN_WORDS and above:
+        title = f"{above[-1]} {title}"
     if len(title.split()) < MIN_WORDS:
         return None
     return _question(title, "heading", passage, begin.end(), len(passage.text))

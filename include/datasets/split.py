@@ -33,7 +33,7 @@ def assign(
     for _, members in sorted((_place(name, seed), members) for name, members in groups.items()):
         if len(dev) >= wanted:
             break
-        if len(members) <= max(1, MOST_OF_DEV * wanted):
+        if len(members) <= max(1, MOST_OF_DEV * wanted) and len(dev) + len(members) <= len(rows) // 2:
             dev.update(members)
     return ["dev" if number in dev else "train" for number in range(len(rows))]
 

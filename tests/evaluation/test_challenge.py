@@ -187,7 +187,7 @@ def test_better_on_the_whole_and_worse_on_a_slice(
     quirks = [
         replace(q, query=f"tell me, {q.query}", metadata={"section": "quirks"},
                 spans=(GoldenSpan(first_found(settings, pool, of_champion, f"tell me, {q.query}", None)),))
-        for q in golden_queries()[:24]
+        for q in golden_queries()[:20]
     ]  # fmt: skip
     plain = [replace(q, metadata={"section": "plain"}) for q in golden_queries()]
     save_golden(pool, "handbook", [*plain, *quirks])
@@ -365,9 +365,9 @@ def test_references_are_kept_for_the_next_challenger(
     _tried(settings, pool, "embedder", models["ruined"], "first")
     assert _candidates(settings) == [""]
     embedded = "select sum(embedded) from ragworks.run where mode = 'candidate' and key like 'candidate/reference/%%'"
-    assert query(settings, embedded) == [(90,)]
+    assert query(settings, embedded) == [(60,)]
     _tried(settings, pool, "embedder", models["pooled"], "second")
-    assert query(settings, embedded) == [(90,)]
+    assert query(settings, embedded) == [(60,)]
     collection(retrieval=RETRIEVAL, training=TRAINING)
     trained(pool, "handbook", "third", "embedder", models["noisy"])
     evaluate_challenger(settings, pool, "third", progress=Silent())

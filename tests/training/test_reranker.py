@@ -191,7 +191,7 @@ def test_bases_that_are_none(settings: Settings, tmp_path: Path) -> None:
 
 def test_sigterm_in_the_middle(settings: Settings, pool: Pool, pairs: list[Pair], environment: dict[str, str]) -> None:
     """A real process, a real signal: it ends with 75 after a checkpoint, the next one goes on at that step to one model."""
-    phrases.plan(pool, pairs, "long", **FEW | {"max_steps": 60, "checkpoint_steps": 1})
+    phrases.plan(pool, pairs, "long", **FEW | {"max_steps": 60, "checkpoint_steps": 1, "evaluate_steps": 1000})
     command = [sys.executable, "-m", "include.training", "reranker", "--run-key", "long", "--json"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 240
@@ -200,7 +200,7 @@ def test_sigterm_in_the_middle(settings: Settings, pool: Pool, pairs: list[Pair]
     process.send_signal(signal.SIGTERM)
     out, errors = process.communicate(timeout=240)
     assert process.returncode == 75, errors
-    assert "interrupted at step" in out + errors
+    assert "interrupted" in out
     stopped = phrases.row(pool, "long")
     assert stopped.state == "interrupted"
     assert 2 <= stopped.step < 60

@@ -50,7 +50,7 @@ def _run(pool: Pool, made: Dataset, key: str, **columns: Any) -> None:
             connection, key, family="reranker", collection=1, dataset=made.id, arguments={}, work_hash=key, base="b",
             base_fingerprint="f", code_version="c",
         )  # fmt: skip
-        model_runs.change(connection, run.id, **columns)
+        model_runs.change(connection, run.id, **{"attempts": 0, **columns})
 
 
 ABOUT = pair(0, uri=URI, query=f"Where does {MARKER} live?", positive=TEXT, metadata={"from": URI})
