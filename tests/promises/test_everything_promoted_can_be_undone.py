@@ -1,6 +1,7 @@
 """Promise 8: what was promoted is undone with one command, in seconds, without embedding again.
 
-Embedders there and back, with their indexes: tests/registry/test_embedder_promotion.py; generations: tests/indexing/test_generations.py.
+Embedders there and back, with their indexes: tests/registry/test_embedder_promotion.py; generations:
+tests/indexing/test_generations.py.
 """
 
 from __future__ import annotations
