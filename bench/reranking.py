@@ -84,9 +84,9 @@ def opened(model: str | None, folder: Path) -> Reranker:
 
 
 def of_chance(folder: Path) -> None:
-    """A forest that learned 20,000 labels of chance, so that its trees are as deep as they may be."""
+    """A forest that learned 10,000 labels of chance, so that its trees are as deep as they may be."""
     draw = np.random.default_rng(0)
-    rows = draw.random((20_000, len(FEATURES))).astype(np.float32)
+    rows = draw.random((10_000, len(FEATURES))).astype(np.float32)
     learned = forest.Examples(rows, (draw.random(len(rows)) < 0.1).astype(np.float64), np.ones(len(rows)))
     forest.save(forest.grow(learned, RerankerArguments(kind="forest"), jobs=-1), "english", folder)
     (folder / "ragworks.json").write_text('{"kind": "forest"}')

@@ -2,7 +2,7 @@
 
 The trees are plain arrays in a safetensors file: no pickle that could run code, no scikit-learn where searches are served
 (its import takes a second), and a model outlives the version that trained it. All trees are walked at once, level by level,
-six times as fast as scikit-learn's predict for 50 passages (docs/reranking.md); a test compares the scores of both.
+several times as fast as scikit-learn's predict for 50 passages; a test compares the scores of both.
 """
 
 from __future__ import annotations
@@ -34,20 +34,21 @@ _FIX = "Take a copy that is as it was saved, or train it again"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trees:
-    """A forest as arrays over all nodes of all trees, of shape (nodes,); a leaf is its own child.
+    """A forest as arrays over all nodes of all trees; a leaf is its own child, every other node comes before its children.
 
-    A row goes left where its ``feature`` is at most ``threshold``, or where it is NaN and ``missing_left`` says so.
+    A row goes on where its ``feature`` is at most ``threshold``, or where it is NaN and ``missing`` says so.
 
     :param roots: first node of each tree, of shape (trees,).
+    :param children: where a row goes that does not go on, and one that does, of shape (nodes, 2).
+    :param feature: of shape (nodes,), as ``threshold``, ``missing`` and ``value``.
     :param value: what a leaf answers; a row's score is the mean over the trees.
     """
 
-    roots: NDArray[np.int32]
-    left: NDArray[np.int32]
-    right: NDArray[np.int32]
-    feature: NDArray[np.int32]
+    roots: NDArray[np.integer[Any]]
+    children: NDArray[np.integer[Any]]
+    feature: NDArray[np.integer[Any]]
     threshold: NDArray[np.float64]
-    missing_left: NDArray[np.bool_]
+    missing: NDArray[np.bool_]
     value: NDArray[np.float64]
 
     def score(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -55,27 +56,33 @@ class Trees:
 
         :param rows: of shape (rows, features), NaN for what is not known.
         """
-        nodes = np.repeat(self.roots[None, :], len(rows), axis=0)
-        row = np.arange(len(rows))[:, None]
-        while True:
-            known = rows[row, self.feature[nodes]]
-            left = np.where(np.isnan(known), self.missing_left[nodes], known <= self.threshold[nodes])
-            below = np.where(left, self.left[nodes], self.right[nodes])
-            if np.array_equal(below, nodes):
-                return np.asarray(self.value[nodes].mean(axis=1), dtype=np.float64)
-            nodes = below
+        known, children = rows.ravel(), self.children.ravel()
+        walks = np.arange(len(rows) * len(self.roots))
+        nodes, first = np.tile(self.roots, len(rows)), np.repeat(np.arange(len(rows)) * rows.shape[1], len(self.roots))
+        answers, some_missing = np.empty(len(walks)), bool(np.isnan(known).any())
+        while len(nodes):
+            values = known.take(first + self.feature.take(nodes))
+            goes_on = values <= self.threshold.take(nodes)
+            if some_missing:
+                goes_on |= np.isnan(values) & self.missing.take(nodes)
+            below = children.take(2 * nodes + goes_on)
+            ended = below == nodes
+            answers[walks[ended]] = self.value.take(nodes[ended])
+            nodes, first, walks = below[~ended], first[~ended], walks[~ended]
+        return np.asarray(answers.reshape(len(rows), -1).mean(axis=1), dtype=np.float64)
 
     def problem(self, features: int) -> str:
         """Why these arrays are no forest over so many features; empty when they are one, and every walk ends at a leaf."""
-        count, here = len(self.left), np.arange(len(self.left))
-        if any(len(getattr(self, field.name)) != count for field in fields(self) if field.name != "roots"):
+        count = len(self.value)
+        nodes = [self.feature, self.threshold, self.missing, self.value]
+        if self.children.shape != (count, 2) or any(array.shape != (count,) for array in nodes) or self.roots.ndim != 1:
             return "its arrays differ in length"
         if not len(self.roots) or not count or self.roots.min() < 0 or self.roots.max() >= count:
             return "it has no trees, or they begin outside"
-        for child in (self.left, self.right):
-            if (child < here).any() or child.max() >= count:
-                return "a node has a child that is none"
-        if ((self.left == here) != (self.right == here)).any():
+        here = np.arange(count)[:, None]
+        if (self.children < here).any() or self.children.max() >= count:
+            return "a node has a child that is none"
+        if ((self.children == here).sum(axis=1) == 1).any():
             return "a node has half a leaf"
         if self.feature.min() < 0 or self.feature.max() >= features:
             return "a node asks for a feature that there is not"
@@ -149,7 +156,7 @@ def _load(folder: Path) -> Trees:
     from safetensors.numpy import load
 
     try:
-        arrays = load(_read(folder, WEIGHTS))
+        arrays = {name: _for_indexing(array) for name, array in load(_read(folder, WEIGHTS)).items()}
         trees = Trees(**{field.name: arrays[field.name] for field in fields(Trees)})
         problem = trees.problem(len(FEATURES))
     except (SafetensorError, KeyError, TypeError) as error:
@@ -157,3 +164,8 @@ def _load(folder: Path) -> Trees:
     if problem:
         raise BadData(f"reranker {folder}", problem, _FIX)
     return trees
+
+
+def _for_indexing(array: NDArray[Any]) -> NDArray[Any]:
+    """Numbers of nodes as numpy takes them: it would convert them at each step."""
+    return array.astype(np.intp) if array.dtype == np.int32 else array

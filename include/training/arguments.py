@@ -106,7 +106,7 @@ class RerankerArguments(TrainingArguments):
         default=200, ge=1, le=100_000, description="Development questions that are reranked; of more, some, always the same."
     )
     trees: int = Field(default=300, ge=10, le=5000, description="Of a forest.")
-    max_depth: int = Field(default=10, ge=1, le=50, description="Questions that a tree asks of a passage at most.")
+    max_depth: int = Field(default=20, ge=1, le=50, description="Questions that a tree asks of a passage at most.")
     min_leaf: int = Field(default=5, ge=1, le=10_000, description="Fewest training passages at the end of a tree.")
 
 

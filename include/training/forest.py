@@ -111,22 +111,18 @@ def trees_of(forest: Any) -> Trees:
     """The nodes of scikit-learn's trees one after the other; a leaf becomes its own child."""
     trees = [estimator.tree_ for estimator in forest.estimators_]
     starts = np.cumsum([0, *(tree.node_count for tree in trees)])
-
-    def children(name: str) -> NDArray[np.int32]:
-        parts = []
-        for tree, start in zip(trees, starts, strict=False):
-            child = getattr(tree, name)
-            parts.append(np.where(child < 0, np.arange(tree.node_count), child) + start)
-        return np.concatenate(parts).astype(np.int32)
-
+    children = [
+        np.where(child < 0, np.arange(tree.node_count), child) + start
+        for tree, start in zip(trees, starts, strict=False)
+        for child in (tree.children_right, tree.children_left)
+    ]
     leaf = np.concatenate([tree.children_left < 0 for tree in trees])
     return Trees(
         roots=starts[:-1].astype(np.int32),
-        left=children("children_left"),
-        right=children("children_right"),
+        children=np.stack([np.concatenate(children[::2]), np.concatenate(children[1::2])], axis=1).astype(np.int32),
         feature=np.where(leaf, 0, np.concatenate([tree.feature for tree in trees])).astype(np.int32),
         threshold=np.where(leaf, 0.0, np.concatenate([tree.threshold for tree in trees])),
-        missing_left=np.concatenate([tree.missing_go_to_left for tree in trees]).astype(np.bool_),
+        missing=np.concatenate([tree.missing_go_to_left for tree in trees]).astype(np.bool_),
         value=np.concatenate([tree.value[:, 0, 0] for tree in trees]).astype(np.float64),
     )
 
@@ -136,11 +132,11 @@ def save(trees: Trees, language: str | None, folder: Path) -> None:
 
     :param language: of the analyzer whose words it learned from.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save as as_bytes
 
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {field.name: np.ascontiguousarray(getattr(trees, field.name)) for field in fields(Trees)}
-    save_file(arrays, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(as_bytes(arrays))  # save_file would let nobody else read it
     settings = {"features": list(FEATURES), "language": language, "terms_version": TERMS_VERSION}
     (folder / SETTINGS).write_text(json.dumps(settings, indent=1), encoding="utf-8")
 

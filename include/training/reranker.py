@@ -91,7 +91,7 @@ def _train_forest(
     two = judge(candidates, score_with(reranker.score, candidates, job.progress))
     details = {
         "examples": {"questions": len(questions), "right": int((learned.labels > 0).sum()), "passages": len(learned.labels)},
-        "trees": {"trees": len(trees.roots), "nodes": len(trees.left)},
+        "trees": {"trees": len(trees.roots), "nodes": len(trees.value)},
         "finished": "all trees",
     }
     return _trained(job, folder, "forest", reranker.fingerprint, len(trees.roots), two, details), two

@@ -136,7 +136,7 @@ def test_headings_and_sentences(zoo: Zoo) -> None:
         assert row.query not in row.positive
     assert check_dataset(zoo.pool, zoo.id, made)["sound"]
     default = zoo.build(DatasetOptions(min_train=5, min_dev=5))  # without files and an LLM: the same
-    assert (default.statistics["sources"], default.id) == (["headings", "feedback"], made.id)
+    assert (default.id, default.arguments["sources"]) == (made.id, [])
 
 
 def test_accepted_feedback(zoo: Zoo) -> None:

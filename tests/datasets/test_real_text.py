@@ -20,44 +20,49 @@ from tests.conftest import write_rows
 from tests.support import index
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from include.config import Settings
 
-DOCUMENTS = 60
+DOCUMENTS, SHORT = 40, 1200  # judgements of each kind, of documents of so many characters
 
 
 @pytest.mark.slow
 def test_medquad(settings: Settings, documents: Path, collection: Callable[..., str], shared_data: Path) -> None:
     """Judged training questions beside judged golden ones: enough of both is left, nothing leaks, negatives are told apart."""
     medquad = shared_data / "medquad"
-    train, judging = (_first(medquad / name, DOCUMENTS, documents) for name in ("qrels.train.tsv", "qrels.tsv"))
-    wanted = {document for qrels in (train, judging) for _, document, _ in csv.reader(qrels.open(), delimiter="\t")}
-    with gzip.open(medquad / "corpus.jsonl.gz", "rt") as rows:
-        kept: list[dict[str, Any]] = [row for line in rows if (row := json.loads(line))["id"] in wanted]
-    write_rows(documents / "corpus.jsonl", kept)  # type: ignore[arg-type]
+    with gzip.open(medquad / "corpus.jsonl.gz", "rt") as lines:
+        corpus = {row["id"]: row for line in lines if len((row := json.loads(line))["text"]) < SHORT}
+    train, judging = (_some(medquad / name, corpus.keys(), documents) for name in ("qrels.train.tsv", "qrels.tsv"))
+    asked, judged = ({document for _, document, _ in _judgements(path)} for path in (train, judging))
+    kept: list[Mapping[str, Any]] = [corpus[document] for document in sorted(asked | judged)]
+    write_rows(documents / "corpus.jsonl", kept)
     collection(source={"type": "jsonl", "path": str(documents / "corpus.jsonl")})
     index(settings, "handbook")
     queries = str(medquad / "queries.jsonl.gz")
-    options = DatasetOptions(queries=queries, qrels=str(train), min_dev=5, negatives=3)
+    options = DatasetOptions(queries=queries, qrels=str(train), min_train=20, min_dev=5, negatives=3)
     with open_pool(settings) as pool:
         with pool.connection() as connection:
             golden.save(connection, 1, read_pair(queries, str(judging)))
         made = build_dataset(settings, pool, "handbook", options, progress=Silent())
         report = check_dataset(pool, 1, made)
         with pool.connection() as connection:
-            rows_ = list(datasets.pairs(connection, made.id))
+            rows = list(datasets.pairs(connection, made.id))
     assert report["sound"]
-    assert len(rows_) + sum(made.statistics["dropped"].values()) == DOCUMENTS
-    assert report["rows"]["train"] >= 50
-    assert sum(bool(row.negatives) for row in rows_) > 0.5 * len(rows_)
-    judged = {document for _, document, _ in csv.reader(judging.open(), delimiter="\t")}
-    assert not judged & ({row.uri for row in rows_} | {n.uri for row in rows_ for n in row.negatives})
+    assert len(rows) + sum(made.statistics["dropped"].values()) == DOCUMENTS
+    assert report["rows"]["train"] >= 20
+    assert sum(bool(row.negatives) for row in rows) > 0.5 * len(rows)
+    assert not judged & ({row.uri for row in rows} | {negative.uri for row in rows for negative in row.negatives})
 
 
-def _first(qrels: Path, count: int, folder: Path) -> Path:
-    """Judgements of the first questions, in a file of their own."""
+def _some(qrels: Path, short: Collection[str], folder: Path) -> Path:
+    """The first judgements of short documents, in a file of their own."""
     path = folder.parent / qrels.name
-    path.write_text("\n".join(qrels.read_text().splitlines()[1 : count + 1]))
+    rows = [row for row in _judgements(qrels) if row[1] in short][:DOCUMENTS]
+    path.write_text("\n".join("\t".join(row) for row in rows))
     return path
+
+
+def _judgements(path: Path) -> list[list[str]]:
+    return list(csv.reader(path.read_text().splitlines(), delimiter="\t"))
