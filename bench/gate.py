@@ -97,7 +97,7 @@ def models(root: Path) -> None:
                     figures = f"{one['champion']:.3f} → {one['challenger']:.3f}"
                 print(f"\n## {case} ({family}, {model}): {figures} {'accepted' if decision.accepted else 'refused'}")
                 for reason in decision.reasons:
-                    print(f"- {reason}")
+                    print(f"- {reason}", flush=True)
     finally:
         embedded.stop(settings.home)
 
