@@ -13,8 +13,8 @@ MIN_WORDS = 2  # of one word nobody can tell what is asked
 MAX_CHARACTERS = 500  # longer ones are texts, not questions; guardrails let users ask up to 4,000
 FOREIGN = 0.3  # share of letters of a script that the passage does not have
 # A made question that repeats six content words of its passage in a row, and they are most of it, was copied and teaches to
-# match strings. Of questions that people asked, of 500 each: scifact 1 %, so-airflow 0.2 %, chunking-eval 1 %, squad-a 4 %,
-# medquad 4 % (names of diseases); of those that an LLM made without such a rule (zenml-docs-qa) 14 %.
+# match strings. Of questions that people asked, of 500 each: scifact 1 %, so-airflow 0.2 %, chunking-eval 2 %, squad-a 4 %,
+# medquad 4 % (names of diseases); of zenml-docs-qa, which seem to be made by an LLM, 13 %.
 COPIED_WORDS, COPIED_SHARE = 6, 0.7
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]|\w+")  # scripts without spaces: a character each
