@@ -82,3 +82,11 @@ def test_identifiers_are_found_by_their_parts_and_as_they_are(identifier: str) -
 
 def test_words_that_are_no_identifiers_are_counted_once() -> None:
     assert Analyzer("english").terms("Airflow OAuth2 SQL 3.3.2 BM25").total() == 7
+
+
+def test_plain_text_is_cut_as_any_other() -> None:
+    """The quick way for ASCII: with one other letter the whole text takes the long one."""
+    plain = "".join(map(chr, range(128))) + " dag_run DagRun x__y _z 3.5e-7 a'b C++ __init__\t\x1fend"
+    words = Analyzer(None)
+    other = words.terms("naïve")
+    assert words.terms(plain) + other == words.terms(f"{plain} naïve")
