@@ -112,7 +112,7 @@ def _cases(settings: Settings, pool: Pool, root: Path, made: dict[str, Path]) ->
     collection = load_collection(settings, NAME)
     preferred = [replace(q, spans=(GoldenSpan(first_found(settings, pool, collection, q.query, reranker)),)) for q in save]
     save_golden(pool, NAME, preferred)
-    _collection(settings, root, latency_budget_ms=10)
+    _collection(settings, root, latency_budget_ms=200)
     yield "Better and slow", "reranker", "reader", *_tried(settings, pool, "reranker", made["reader"], "3")
     _collection(settings, root, model=str(made["ruined"]))
     collection = load_collection(settings, NAME)
