@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_SLICES = 30
+FAR = 4  # times the slowest percentile: a budget beyond is told, not drawn
 _COLOURS = {"better": GOOD, "worse": BAD}
 _PERCENTILES = (("p50_ms", 0.45), ("p95_ms", 1.0), ("p99_ms", 0.22))  # the one that counts is the darkest
 
@@ -107,14 +108,17 @@ def budget_plot(sides: Mapping[str, Mapping[str, Any]], budget: float, labels: M
                 axes.barh(row + (place - 1) * 0.26, value, height=0.22, color=BAD if over else MAIN, alpha=strength, zorder=2)
                 axes.annotate(f"{percentile[:3]} {value:,.0f} ms", (value, row + (place - 1) * 0.26), xytext=(5, 0),
                               textcoords="offset points", va="center", fontsize=8)  # fmt: skip
-        axes.axvline(budget, color=BAD, linewidth=1.2, linestyle=(0, (4, 3)))
-        axes.annotate(f"budget {budget:,.0f} ms", (budget, 1), xycoords=("data", "axes fraction"), xytext=(0, 4),
-                      textcoords="offset points", ha="center", fontsize=9, color=BAD)  # fmt: skip
         rows(axes, [short(labels.get(name, name)) for name in names])
         axes.set_ylim(len(names) - 0.5, -0.5)
         slowest = max(side["warm"]["p99_ms"] for side in sides.values())
-        axes.set_xlim(0, 1.2 * max(slowest, min(budget, 3 * slowest)))
-        axes.set_xlabel("ms")
+        if budget > FAR * slowest:  # a line out there would leave no room for the bars
+            axes.set_xlabel(f"ms; the budget, {budget:,.0f} ms, is far to the right")
+        else:
+            axes.set_xlabel("ms")
+            axes.axvline(budget, color=BAD, linewidth=1.2, linestyle=(0, (4, 3)))
+            axes.annotate(f"budget {budget:,.0f} ms", (budget, 1), xycoords=("data", "axes fraction"), xytext=(0, 4),
+                          textcoords="offset points", ha="center", fontsize=9, color=BAD)  # fmt: skip
+        axes.set_xlim(0, 1.2 * max(slowest, budget if budget <= FAR * slowest else 0))
         return svg(figure, "Latency against the budget")
 
 

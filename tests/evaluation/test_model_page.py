@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
@@ -172,6 +173,16 @@ def test_runs_without_a_comparison() -> None:
     page = render_model(_run(family="reranker", training=reranker), "handbook")
     assert len(checked(page).drawings) == 1
     assert OLD
+
+
+@pytest.mark.parametrize("budget", [50, 300, 60_000])
+def test_a_budget_near_and_far(budget: int) -> None:
+    """A line far outside of the bars would leave no room for them."""
+    latency = _evaluation("surely better")["latency"] | {"budget_ms": budget}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        page = render_model(_run(evaluation=_evaluation("surely better", latency=latency)), "handbook")
+    checked(page)
 
 
 def test_where_it_is_written(settings: Settings, tmp_path: Path) -> None:
