@@ -30,6 +30,7 @@ class Settings(BaseModel):
     :param compute: where training commands run.
     :param environment: which champions count: a model is promoted in one environment.
     :param gpu_price_per_hour: of local training, for its cost; profiles of pods name their own.
+    :param gpu_profile: the pod profile that this process runs under, for the manifest; None outside of one.
     :param training_crons: (family, cron expression): when ``train_<family>`` runs by itself.
     :param embedding_api_key: bearer token of an OpenAI-compatible embeddings endpoint.
     :param llm_base_url: OpenAI-compatible endpoint that writes answers; None: answers are extracted, and say so.
@@ -46,6 +47,7 @@ class Settings(BaseModel):
     compute: Literal["local", "kubernetes"] = "local"
     environment: Environment = "production"
     gpu_price_per_hour: float | None = None
+    gpu_profile: str | None = None
     training_crons: tuple[tuple[str, str], ...] = ()
     embedding_api_key: str | None = Field(default=None, repr=False)
     llm_base_url: str | None = None
@@ -66,6 +68,7 @@ class Settings(BaseModel):
         return cls(
             environment=cast("Environment", environment),
             gpu_price_per_hour=_price("RAGWORKS_GPU_PRICE_PER_HOUR"),
+            gpu_profile=os.environ.get("RAGWORKS_GPU_PROFILE") or None,
             training_crons=tuple((f, c) for f in FAMILIES if (c := _cron(f"RAGWORKS_TRAIN_{f.upper()}_CRON"))),
             database_url=database_url or os.environ.get("RAGWORKS_DATABASE_URL") or None,
             home=home,

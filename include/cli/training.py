@@ -59,6 +59,8 @@ def run(args: argparse.Namespace, settings: Settings, output: Output) -> None:
 def _say(output: Output, family: str, result: Mapping[str, Any]) -> None:
     for line in result.get("reasons", ()):
         output.line(line)
+    if page := result.get("page"):
+        output.line(f"figures and plots: {page}")
     if note := result.get("note"):
         output.line(note)
     version = result.get("version")

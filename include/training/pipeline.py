@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from include.config import Settings
     from include.datasets.options import DatasetOptions
     from include.indexing.progress import Progress
+    from include.registry.decision import Decision
     from include.store.datasets import Dataset
     from include.store.model_runs import ModelRun
     from include.store.pool import Pool
@@ -156,20 +157,49 @@ def _champion(settings: Settings, pool: Pool, request: Request) -> str:
     return run.artifact
 
 
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """How a training ended.
+
+    :param version: its number in the registry.
+    :param page: where its figures can be looked at.
+    """
+
+    decision: Decision
+    version: int
+    page: str
+
+
+def conclude(settings: Settings, pool: Pool, run_key: str) -> Conclusion:
+    """Judge a model, enter it into the registry, write its page, and remove the checkpoints; again it is the same.
+
+    :raises BadData: it was not evaluated, or something else serves by now.
+    :raises Transient: the store is full or away.
+    """
+    from include.evaluation.model_page import publish_model_page
+    from include.registry.gate import judge
+    from include.registry.versions import register
+    from include.training import checkpoints
+
+    decision = judge(settings, pool, run_key)
+    version = register(settings, pool, run_key)
+    page = publish_model_page(settings, pool, run_key)
+    checkpoints.remove(settings, run_key)
+    return Conclusion(decision, version, page)
+
+
 def run_training(
     settings: Settings, pool: Pool, run_key: str, request: Request, *, promote_now: bool, progress: Progress
 ) -> dict[str, Any]:
     """All steps in one process; what was finished before under this key is not done again.
 
     :param promote_now: the person who asks approves of a winner beforehand.
-    :return: run_key, state, version, reasons, report, and of a promotion what it did and its verification.
+    :return: run_key, state, version, reasons, page, and of a promotion what it did and its verification.
     :raises AlreadyDone: another training is of the same work.
     """
     from include.evaluation.challenge import baseline, evaluate_challenger
-    from include.registry.gate import judge
     from include.registry.promotion import promote
     from include.registry.verification import verify
-    from include.registry.versions import register
     from include.training.train import train
 
     run = prepare(settings, pool, run_key, request, progress=progress)
@@ -179,8 +209,8 @@ def run_training(
             baseline(settings, pool, run_key, progress=progress)
     train(settings, pool, run_key, progress=progress)
     evaluate_challenger(settings, pool, run_key, progress=progress)
-    decision = judge(settings, pool, run_key)
-    version = register(settings, pool, run_key)
+    ended = conclude(settings, pool, run_key)
+    decision, version = ended.decision, ended.version
     result: dict[str, Any] = {
         "run_key": run_key,
         "family": request.family,
@@ -188,6 +218,7 @@ def run_training(
         "state": "accepted" if decision.accepted else "refused",
         "version": version,
         "reasons": list(decision.reasons),
+        "page": ended.page,
     }
     policy = load_collection(settings, request.collection).training.promotion
     if decision.accepted and (promote_now or policy == "auto"):

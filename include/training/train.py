@@ -83,7 +83,8 @@ def _attempt(settings: Settings, pool: Pool, connection: Connection, run: ModelR
     staging.mkdir()
     interruption = Interruption()
     try:
-        run = _begin(connection, run, hardware.as_json(), dataset.content_hash)
+        on = hardware.as_json() | ({"profile": settings.gpu_profile} if settings.gpu_profile else {})
+        run = _begin(connection, run, on, dataset.content_hash)
         ledger = Ledger(connection, run, hardware, settings.gpu_price_per_hour)
         job = Job(
             settings, pool, run, collection, dataset, arguments, base, hardware, staging, checkpoints, ledger, interruption,

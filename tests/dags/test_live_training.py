@@ -102,6 +102,10 @@ def test_a_better_embedder_goes_live_after_a_click_and_comes_back_with_a_command
     assert found == ASKED[1]
     assert passport["embedder"] == {"model": artifact, "fingerprint": fingerprint}
     assert gate["accepted"]
+    assert [page.suffix for page in (live.settings.home.parent / "artifacts" / "reports" / "embedder" / NAME).iterdir()] == [
+        ".html"
+    ]
+    assert not list((live.settings.home.parent / "artifacts" / "checkpoints").glob("*/step-*"))
 
     with open_pool(live.settings) as pool:
         began = time.monotonic()
@@ -121,6 +125,7 @@ def test_a_no_keeps_what_serves(live: Live) -> None:
     steps = live.run("train_embedder", conf, choice="Reject")
     assert (steps["gate"], steps["approve"], steps["promote"], steps["verify"]) == ("success", "success", "skipped", "skipped")
     assert live.best()[1]["embedder"] == before
+    assert query(live.settings, "select count(*) from ragworks.generation where state = 'candidate'") == [(0,)]
 
 
 @pytest.mark.slow

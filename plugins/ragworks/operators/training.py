@@ -157,13 +157,13 @@ class JudgeModelOperator(_TrainingOperator, SkipMixin):
 
     def execute(self, context: Context) -> None:
         """Judge; a refused model is a result and no failure."""
-        from include.registry.gate import judge
-        from include.registry.versions import register
+        from include.training.pipeline import conclude
 
         with _opened() as (settings, pool):
-            decision = judge(settings, pool, self.run_key)
-            version = register(settings, pool, self.run_key)
+            ended = conclude(settings, pool, self.run_key)
             policy = _policy(settings, pool, self.run_key)
+        decision, version = ended.decision, ended.version
+        self.log.info("Figures and plots: %s", ended.page)
         for reason in decision.reasons:
             self.log.info("%s", reason)
         if not decision.accepted:
@@ -200,16 +200,29 @@ class ApproveModelOperator(ApprovalOperator):
 
     def execute(self, context: Context) -> Any:
         """Ask, unless the collection says that nobody need be asked."""
+        from include.evaluation.model_page import model_page_path
+
         with _opened() as (settings, pool):
             run = _run(pool, self.run_key)
+            page = model_page_path(settings, run, _collection(pool, run))
             policy = _policy(settings, pool, self.run_key)
         if policy.promotion == "auto":
             self.log.info("training.promotion is auto: nobody is asked")
             return {"chosen_options": [self.APPROVE], "params_input": {}}
         self.subject = f"Promote {self.family} {run.version}?"
-        self.body = _evidence(run)
+        self.body = _evidence(run, page)
         self.response_timeout = timedelta(hours=policy.approval_hours)
         return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """Take the answer; after a no the index that an embedder was tried on is dropped."""
+        from include.indexing.candidate import drop_candidates
+
+        if self.REJECT in (event.get("chosen_options") or ()):
+            with _opened() as (_, pool):
+                dropped = drop_candidates(pool, _run(pool, self.run_key).collection_id, run_key=self.run_key)
+            self.log.info("Not promoted; dropped: %s", dropped or "nothing")
+        return super().execute_complete(context, event)
 
 
 class PromoteModelOperator(_TrainingOperator):
@@ -270,12 +283,12 @@ def _opened() -> Iterator[tuple[Settings, Pool]]:
             ) from error
 
 
-def _evidence(run: ModelRun) -> str:
+def _evidence(run: ModelRun, page: str) -> str:
     """Markdown: what speaks for a winner, and where more stands."""
     reasons = "\n".join(f"- {reason}" for reason in (run.gate or {}).get("reasons", ()))
     return (
         f"{reasons}\n\nTrained from `{run.base or 'nothing'}` on dataset {run.dataset_id}, {run.step} steps,"
-        f" {run.gpu_seconds:.0f} GPU seconds. All figures: `ragworks models {run.family} --run {run.run_key}`."
+        f" {run.gpu_seconds:.0f} GPU seconds. All figures: {page}, or `ragworks models {run.family} --run {run.run_key}`."
     )
 
 
