@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from include.errors import BadConfiguration
 
@@ -45,14 +45,19 @@ class TrainingArguments(BaseModel):
     evaluate_steps: int = Field(
         default=0, ge=0, description="Steps between two scores on the development questions; 0: after each epoch."
     )
-    dev_passages: int = Field(
-        default=500, ge=0, le=100_000, description="Other passages among which development questions must find theirs."
-    )
     checkpoint_seconds: int = Field(default=300, ge=0, description="Seconds between two checkpoints; 0: by steps alone.")
     checkpoint_steps: int = Field(default=0, ge=0, description="Steps between two checkpoints; 0: by time alone.")
 
 
-class EmbedderArguments(TrainingArguments):
+class RetrievalArguments(TrainingArguments):
+    """Of models that search."""
+
+    dev_passages: int = Field(
+        default=500, ge=0, le=100_000, description="Other passages among which development questions must find theirs."
+    )
+
+
+class EmbedderArguments(RetrievalArguments):
     """Of an embedder: contrastive, with all other passages of the batch as negatives."""
 
     batch_size: int = Field(
@@ -80,7 +85,7 @@ class EmbedderArguments(TrainingArguments):
         return tuple(sorted(value, reverse=True))
 
 
-class RerankerArguments(TrainingArguments):
+class RerankerArguments(RetrievalArguments):
     """Of a reranker: a cross-encoder, or a forest over cheap features where there is no time for one."""
 
     kind: Literal["cross-encoder", "forest"] = Field(
@@ -110,7 +115,113 @@ class RerankerArguments(TrainingArguments):
     min_leaf: int = Field(default=5, ge=1, le=10_000, description="Fewest training passages at the end of a tree.")
 
 
-ARGUMENTS: dict[str, type[TrainingArguments]] = {"reranker": RerankerArguments, "embedder": EmbedderArguments}
+class LlmArguments(TrainingArguments):
+    """Of a language model: an adapter (LoRA) beside the weights of a base, which stay as they are."""
+
+    method: Literal["sft", "dpo"] = Field(
+        default="sft",
+        description="sft: answers as the conversations have them. dpo: the preferred answer of two; it wants preferences.",
+    )
+    quantisation: Literal["none", "nf4", "int8"] = Field(
+        default="none", description="How the base's weights are held; nf4 is QLoRA. Other than none needs a GPU with CUDA."
+    )
+    epochs: int = Field(default=3, ge=1, le=1000, description="Times that all conversations are seen.")
+    batch_size: int = Field(
+        default=4, ge=1, le=65_536, description="Conversations that one GPU reads at once; with dpo pairs; with packing rows."
+    )
+    gradient_accumulation: int = Field(
+        default=1, ge=1, le=65_536, description="Batches whose gradients make one step: a larger batch in the same memory."
+    )
+    learning_rate: float = Field(
+        default=0.0, ge=0, le=1, description="The highest; it rises, then falls to 0. 0: 2e-4 with sft, 2e-5 with dpo."
+    )
+    lora_rank: int = Field(default=16, ge=1, le=1024, description="Rank of the adapter.")
+    lora_alpha: int = Field(default=32, ge=1, le=4096, description="Its scale: the update counts alpha / rank.")
+    lora_dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of an adapter's inputs that are left out by chance."
+    )
+    target_modules: tuple[str, ...] = Field(
+        default=(), strict=False, description="Projections with an adapter, such as [q_proj, v_proj]; empty: all of each layer."
+    )
+    start_adapter: str = Field(
+        default="",
+        max_length=1000,
+        description="Adapter to go on from: artifacts:models/llm/…, a folder, or champion; empty: a new one.",
+    )
+    max_length: int = Field(default=1024, ge=8, le=1_048_576, description="Tokens of a conversation.")
+    too_long: Literal["leave_out", "truncate"] = Field(
+        default="leave_out", description="A conversation over max_length is left out, or its end is cut off; both are counted."
+    )
+    packing: bool = Field(
+        default=False, description="Several conversations in a row of max_length, each seeing itself alone; sft only."
+    )
+    gradient_checkpointing: bool = Field(
+        default=True, description="Keep a layer's input alone and compute the layer twice: less memory, a third slower."
+    )
+    beta: float = Field(default=0.1, gt=0, le=100, description="Of dpo: how strongly the model is held near the base.")
+    dev_conversations: int = Field(
+        default=200, ge=1, le=100_000, description="Development conversations whose loss is measured; of more, always the same."
+    )
+    max_tokens: int = Field(
+        default=0, ge=0, description="Tokens that are read in training, all attempts together; 0: no limit."
+    )
+    max_gpu_hours: float = Field(
+        default=0.0, ge=0, le=1_000_000, description="GPU-hours (without a GPU, hours) of all attempts together; 0: no limit."
+    )
+    gpus: int = Field(default=1, ge=1, le=64, description="GPUs that train together, each with a batch of its own.")
+    merge_with: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Adapters to merge the new one with: versions, or champion; empty: it is not merged.",
+    )
+    merge_methods: tuple[Literal["linear", "cat", "svd", "ties", "dare_linear", "dare_ties"], ...] = Field(
+        default=("svd",), strict=False, description="Ways of merging that are tried; the best on the development split is kept."
+    )
+    merge_weights: tuple[float, ...] = Field(
+        default=(0.5,), strict=False, description="Weights of the new adapter that are tried; the others share the rest."
+    )
+    merge_density: float = Field(default=0.5, gt=0, le=1, description="Share of the values that ties and dare keep.")
+
+    @field_validator("merge_with", mode="before")
+    @classmethod
+    def _versions(cls, value: Any) -> Any:
+        """A command line gives the number of a version, or one name alone."""
+        many = value if isinstance(value, list | tuple) else [value]
+        return tuple(str(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in many)
+
+    @field_validator("merge_weights")
+    @classmethod
+    def _shares(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or any(not 0 < weight <= 1 for weight in value) or len(set(value)) != len(value):
+            raise ValueError("weights are above 0 and at most 1, each once")
+        return value
+
+    @field_validator("target_modules", "merge_with", "merge_methods")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not name.strip() for name in value) or len(set(value)) != len(value):
+            raise ValueError("names are not empty, each once")
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> LlmArguments:
+        if self.method == "dpo" and self.packing:
+            raise ValueError("packing is of sft alone: with dpo the two answers of a pair stand side by side")
+        if self.merge_with and not self.merge_methods:
+            raise ValueError("merge_with needs a method in merge_methods")
+        return self
+
+    @property
+    def highest_rate(self) -> float:
+        """The learning rate after its rise, whether it was given or not."""
+        return self.learning_rate or (2e-4 if self.method == "sft" else 2e-5)
+
+
+ARGUMENTS: dict[str, type[TrainingArguments]] = {
+    "reranker": RerankerArguments,
+    "embedder": EmbedderArguments,
+    "llm": LlmArguments,
+}
 
 
 def arguments_of(family: str, values: Mapping[str, Any]) -> TrainingArguments:

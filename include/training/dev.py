@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from include.store.datasets import Pair
+    from include.training.arguments import EmbedderArguments
     from include.training.job import Job
 
 TOP = 10  # nDCG@10 and MRR@10, as everywhere
@@ -53,7 +54,7 @@ def dev_set(job: Job) -> DevSet | None:
         return None
     with job.pool.connection() as connection:
         live = generations.live_generation(connection, job.run.collection_id)
-        count = job.arguments.dev_passages
+        count = cast("EmbedderArguments", job.arguments).dev_passages
         others = sample_passages(connection, live, count, seed=job.arguments.seed) if live and count else []
     return made_of(pairs, others)
 
