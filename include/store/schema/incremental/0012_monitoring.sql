@@ -1,0 +1,105 @@
+-- What is watched, when it is beyond what is usual, and what was decided on it.
+
+-- One row a signal and window. Windows lie on a grid; the same window is measured once, whoever measures it.
+create table ragworks.signal (
+    id            bigint generated always as identity primary key,
+    collection_id int not null references ragworks.collection on delete cascade,
+    name          text not null,
+    window_start  timestamptz not null,
+    window_end    timestamptz not null,
+    value         double precision,
+    low           double precision,
+    high          double precision,
+    p             double precision,
+    sample        int not null check (sample >= 0),
+    threshold     double precision,
+    state         text not null check (state in ('within', 'beyond', 'too_few')),
+    reference     jsonb not null default '{}',
+    detail        jsonb not null default '{}',
+    run_key       text not null,
+    measured_at   timestamptz not null default now(),
+    check (window_start < window_end),
+    unique (collection_id, name, window_end)
+);
+comment on column ragworks.signal.p is 'how often chance alone shows as much; null: no test';
+comment on column ragworks.signal.threshold is 'what the near end of the interval must pass to be beyond';
+comment on column ragworks.signal.reference is '{start, end, value, low, high, sample}: what it is compared with';
+
+-- A signal that stays beyond its threshold; open until it is back for a while.
+create table ragworks.breach (
+    id            bigint generated always as identity primary key,
+    collection_id int not null references ragworks.collection on delete cascade,
+    signal        text not null,
+    signal_id     bigint not null references ragworks.signal on delete cascade,
+    opened_at     timestamptz not null,
+    ended_at      timestamptz,
+    reason        text not null,
+    evidence      jsonb not null default '{}',
+    run_key       text not null,
+    created_at    timestamptz not null default now(),
+    check (ended_at >= opened_at),
+    unique (collection_id, signal, opened_at)
+);
+create unique index breach_one_open on ragworks.breach (collection_id, signal) where ended_at is null;
+comment on column ragworks.breach.opened_at is 'end of the window that established it';
+comment on column ragworks.breach.evidence is 'the signal rows it rests on, with their values';
+
+-- What is to be done about it. One that acts is at work or waits, at most, for each collection.
+create table ragworks.decision (
+    id            bigint generated always as identity primary key,
+    environment   text not null,
+    collection_id int not null references ragworks.collection on delete cascade,
+    at            timestamptz not null,
+    action        text not null check (action in
+                      ('nothing', 'notify', 'add_documents', 'reindex', 'refresh_golden', 'train', 'rollback', 'ask')),
+    family        text check (family in ('reranker', 'embedder', 'llm')),
+    mode          text not null check (mode in ('auto', 'approve', 'notify')),
+    state         text not null check (state in ('waiting', 'approved', 'claimed', 'started', 'done', 'refused')),
+    reason        text not null,
+    evidence      jsonb not null default '{}',
+    breaches      bigint[] not null default '{}',
+    monitor_key   text not null,
+    run_key       text unique,
+    attempts      int not null default 0,
+    claimed_by    text,
+    claimed_at    timestamptz,
+    actor         text not null default '',
+    outcome       jsonb,
+    created_at    timestamptz not null default now(),
+    ended_at      timestamptz,
+    unique (environment, collection_id, at),
+    check ((action in ('train', 'rollback')) = (family is not null))
+);
+create unique index decision_one_open on ragworks.decision (environment, collection_id)
+    where state in ('waiting', 'approved', 'claimed', 'started');
+comment on column ragworks.decision.at is 'end of the newest window it rests on: one decision for each';
+comment on column ragworks.decision.evidence is '{signals, facts, refused}: what was seen, and the alternatives with why they were not taken';
+comment on column ragworks.decision.run_key is 'the run that carries it out: one alone, however often its event comes';
+
+-- What is usual: the time that drift is measured against. The newest row counts.
+create table ragworks.monitor_reference (
+    id            bigint generated always as identity primary key,
+    collection_id int not null references ragworks.collection on delete cascade,
+    starts_at     timestamptz not null,
+    ends_at       timestamptz not null,
+    valid_from    timestamptz not null,
+    reason        text not null,
+    actor         text not null default '',
+    created_at    timestamptz not null default now(),
+    check (starts_at < ends_at),
+    unique (collection_id, valid_from)
+);
+comment on column ragworks.monitor_reference.valid_from is 'windows that end later are compared with it';
+
+-- Thresholds found by replaying the history of the collection; the newest of each signal counts.
+create table ragworks.monitor_threshold (
+    id            bigint generated always as identity primary key,
+    collection_id int not null references ragworks.collection on delete cascade,
+    signal        text not null,
+    threshold     double precision not null,
+    detail        jsonb not null default '{}',
+    created_at    timestamptz not null default now()
+);
+create index monitor_threshold_newest on ragworks.monitor_threshold (collection_id, signal, id);
+
+create index feedback_by_time on ragworks.feedback (created_at);
