@@ -18,6 +18,7 @@ Environment = Literal["dev", "staging", "production"]
 ENVIRONMENTS = get_args(Environment)
 FAMILIES = ("reranker", "embedder", "llm")  # of models that are trained
 CHAMPION = "champion"  # the model that was promoted, in place of a name
+LLM_SERVER = "http://127.0.0.1:8010/v1"  # where `ragworks serve-llm` listens by default
 
 
 class Settings(BaseModel):
@@ -36,6 +37,8 @@ class Settings(BaseModel):
     :param llm_base_url: OpenAI-compatible endpoint that writes answers; None: answers are extracted, and say so.
     :param llm_model: its model.
     :param llm_api_key: its bearer token.
+    :param llm_server: where the champions of family llm are served: `ragworks serve-llm`, or vLLM with its manifests.
+    :param llm_server_key: its bearer token.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,6 +56,8 @@ class Settings(BaseModel):
     llm_base_url: str | None = None
     llm_model: str | None = None
     llm_api_key: str | None = Field(default=None, repr=False)
+    llm_server: str = LLM_SERVER
+    llm_server_key: str | None = Field(default=None, repr=False)
 
     @classmethod
     def from_environment(cls, database_url: str | None = None) -> Settings:
@@ -79,6 +84,8 @@ class Settings(BaseModel):
             llm_base_url=os.environ.get("RAGWORKS_LLM_BASE_URL") or None,
             llm_model=os.environ.get("RAGWORKS_LLM_MODEL") or None,
             llm_api_key=os.environ.get("RAGWORKS_LLM_API_KEY") or None,
+            llm_server=os.environ.get("RAGWORKS_LLM_SERVER") or LLM_SERVER,
+            llm_server_key=os.environ.get("RAGWORKS_LLM_SERVER_KEY") or None,
         )
 
 
@@ -307,6 +314,8 @@ class Retrieval(_Section):
 class Answers(_Section):
     """How questions are answered in words.
 
+    :param llm: who writes: `champion`, the language model that was promoted, and until there is one the endpoint of
+        RAGWORKS_LLM_BASE_URL; `endpoint`: always that.
     :param prompt: a file of include/prompts without its ending.
     :param passages: chunks that the answer may rest on.
     :param max_tokens: longest answer of the LLM.
@@ -314,6 +323,7 @@ class Answers(_Section):
     :param abstain_below: confidence, 0 to 1, below which it says that the documents do not hold the answer.
     """
 
+    llm: Literal["champion", "endpoint"] = "champion"
     prompt: str = Field(default="grounded", pattern=r"^[a-z][a-z0-9_-]*$")
     passages: int = Field(default=5, ge=1, le=50)
     max_tokens: int = Field(default=600, ge=1, le=32_000)
@@ -415,6 +425,60 @@ class Training(_Section):
     alternatives: tuple[Embedding, ...] = Field(default=(), strict=False)
 
 
+Policy = Literal["auto", "approve", "notify"]
+
+
+class Policies(_Section):
+    """What may be done about a breach: by itself (`auto`), after a person's click (`approve`), or only said (`notify`)."""
+
+    reindex: Policy = "auto"
+    refresh_golden: Policy = "notify"
+    reranker: Policy = "approve"
+    embedder: Policy = "approve"
+    llm: Policy = "notify"
+    rollback: Policy = "approve"
+
+
+class Monitoring(_Section):
+    """What is watched, when it counts as a breach, and what may be done about it.
+
+    :param schedule: cron expression, in UTC; null: by hand and by events alone.
+    :param window_hours: length of a window; windows lie on a grid from Monday, 2024-01-01 00:00 UTC.
+    :param reference_days: how much of the log, from its first question on, is taken as usual.
+    :param minimum_sample: questions, answers or thumbs below which a signal says nothing; its window is joined to the next.
+    :param false_alarms: breaches a week, of all signals together, that chance alone may make.
+    :param cool_down_days: a signal whose breach ended makes no new one for so long.
+    :param training_cool_down_days: nothing is trained for so long after a training that monitoring asked for.
+    :param minimum_labels: judged questions, new since the last training, below which nothing is trained.
+    :param gpu_hours_a_month: of all trainings of the collection in the last 30 days; beyond it nothing is trained by itself.
+    :param freshness_hours: age of the last complete index run that is too old; null: not watched.
+    :param golden: ask the golden queries, when there are any.
+    :param policy: what may be done, by action.
+    """
+
+    schedule: str | None = "30 5 * * *"
+    window_hours: float = Field(default=24, ge=0.01, le=24 * 31)
+    reference_days: float = Field(default=7, gt=0, le=365)
+    minimum_sample: int = Field(default=100, ge=20, le=100_000)
+    false_alarms: float = Field(default=0.05, gt=0, le=0.5)
+    cool_down_days: float = Field(default=3, ge=0, le=365)
+    training_cool_down_days: float = Field(default=7, ge=0, le=365)
+    minimum_labels: int = Field(default=100, ge=1)
+    gpu_hours_a_month: float = Field(default=20, ge=0)
+    freshness_hours: float | None = Field(default=None, gt=0)
+    golden: bool = True
+    policy: Policies = Policies()
+
+    @field_validator("schedule")
+    @classmethod
+    def _cron_is_valid(cls, value: str | None) -> str | None:
+        from croniter import croniter
+
+        if value is not None and not croniter.is_valid(value):
+            raise ValueError(f"{value!r} is not a cron expression; an example is '30 5 * * *'")
+        return value
+
+
 class AssetSchedule(_Section):
     """Run when one of these Airflow assets is updated, by ``cron``, and when the source is seen to change.
 
@@ -452,6 +516,7 @@ class Collection(_Section):
     near_duplicates: NearDuplicates = NearDuplicates()
     privacy: Privacy = Privacy()
     training: Training = Training()
+    monitoring: Monitoring = Monitoring()
 
     @field_validator("schedule")
     @classmethod
@@ -524,7 +589,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "": Collection, "chunking": Chunking, "embedding": Embedding, "index": Index, "validation": Validation,
     "lexical": Lexical, "retrieval": Retrieval, "answers": Answers, "guardrails": Guardrails, "query_log": QueryLog,
     "generations": Generations, "near_duplicates": NearDuplicates, "privacy": Privacy,
-    "training": Training, "alternatives": Embedding,
+    "training": Training, "alternatives": Embedding, "monitoring": Monitoring, "policy": Policies,
     "files": FilesSource, "jsonl": JsonlSource, "sql": SqlSource, "AssetSchedule": AssetSchedule,
 }  # fmt: skip
 
