@@ -11,7 +11,7 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, field, fields, replace
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from psycopg import Rollback, sql
 from psycopg.rows import class_row
@@ -23,7 +23,7 @@ from include.store import forgotten
 from include.store.naming import uri_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from include.store.pool import Connection
@@ -33,6 +33,8 @@ SAVE_LOCK = 0x5244  # advisory lock class; the second key is the collection's id
 SCORE = "score"  # of a row's metadata: how near the index found question and passage; evidence, and not content
 
 Split = Literal["train", "dev", "test"]
+Row = TypeVar("Row")
+Read = TypeVar("Read", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +82,11 @@ class Dataset:
 
     :param content_hash: of all rows with splits and negatives, without scores.
     :param parent_id: the version that a person corrected.
-    :param arguments: fields of :class:`include.datasets.options.DatasetOptions`.
+    :param arguments: fields of :class:`include.datasets.options.DatasetOptions`, of conversations those of
+        :class:`include.datasets.conversations.options.LlmDataOptions`.
     :param statistics: counts of rows by split, origin and style, and of what was left out, by reason.
     :param checks: what Great Expectations and the check for leakage found; None: not checked yet.
+    :param kind: pairs, conversations or preferences.
     """
 
     id: int
@@ -97,6 +101,7 @@ class Dataset:
     checks: dict[str, Any] | None
     state: str
     created_at: datetime
+    kind: str = "pairs"
 
 
 _COLUMNS = sql.SQL(", ").join(sql.Identifier(column.name) for column in fields(Dataset))
@@ -121,11 +126,56 @@ def save(
     :param origin: None: that of the rows, ``mixed`` when these have several.
     :raises BadData: there are no rows.
     """
+    return save_rows(
+        connection, collection, name, rows, writer=_Writer, kind="pairs", arguments=arguments, statistics=statistics,
+        parent=parent, origin=origin,
+    )  # fmt: skip
+
+
+class Writer(Protocol[Read]):
+    """Writes rows of one kind, and knows at the end what they come to."""
+
+    count: int
+
+    @property
+    def content_hash(self) -> str:
+        """Of all rows written."""
+
+    @property
+    def origin(self) -> str:
+        """That of the rows, ``mixed`` when these have several."""
+
+    def statistics(self) -> dict[str, Any]:
+        """Counts of the rows."""
+
+    def write(self, batch: Sequence[Read]) -> None:
+        """Write some more."""
+
+
+def save_rows(
+    connection: Connection,
+    collection: int,
+    name: str,
+    rows: Iterable[Row],
+    *,
+    writer: Callable[[Connection, int, int], Writer[Row]],
+    kind: str,
+    arguments: Mapping[str, Any],
+    statistics: Mapping[str, Any],
+    parent: int | None,
+    origin: str | None,
+) -> Dataset:
+    """As :func:`save`, of rows of any kind.
+
+    :param writer: made of connection, collection and dataset.
+    :raises BadData: there are no rows, or the name is one of datasets of another kind.
+    """
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(%s, %s)", (SAVE_LOCK, collection))
         # As workers do: `forget` waits for this transaction, and this one for that.
         connection.execute("select from ragworks.generation where collection_id = %s order by id for share", (collection,))
-        known = _save_rows(connection, collection, name, rows, statistics, parent, origin)
+        _one_kind(connection, collection, name, kind)
+        known = _save_rows(connection, collection, name, rows, writer, kind, statistics, parent, origin)
         connection.execute(
             "update ragworks.dataset set arguments = %s, state = 'ready', checks = null where id = %s",
             (Jsonb(dict(arguments)), known),
@@ -133,19 +183,33 @@ def save(
         return dataset(connection, known)
 
 
+def _one_kind(connection: Connection, collection: int, name: str, kind: str) -> None:
+    """Versions of one name follow each other: a training that asks for the newest must get what it can read."""
+    row = connection.execute(
+        "select kind from ragworks.dataset where collection_id = %s and name = %s and kind <> %s limit 1",
+        (collection, name, kind),
+    ).fetchone()
+    if row is not None:
+        raise BadData(
+            f"dataset {name!r} holds {row[0]}", f"these are {kind}", "Give them another name, with --name or data_name"
+        )
+
+
 def _save_rows(
     connection: Connection,
     collection: int,
     name: str,
-    rows: Iterable[Pair],
+    rows: Iterable[Row],
+    make_writer: Callable[[Connection, int, int], Writer[Row]],
+    kind: str,
     statistics: Mapping[str, Any],
     parent: int | None,
     origin: str | None,
 ) -> int:
     """Write the rows, then see whether they are there already; returns the id of who holds them."""
     with connection.transaction() as attempt:
-        made = _insert_version(connection, collection, name, parent)
-        writer = _Writer(connection, collection, made)
+        made = _insert_version(connection, collection, name, kind, parent)
+        writer = make_writer(connection, collection, made)
         for batch in _batches(rows):
             writer.write(batch)
         if not writer.count:
@@ -165,12 +229,12 @@ def _save_rows(
     return known
 
 
-def _insert_version(connection: Connection, collection: int, name: str, parent: int | None) -> int:
+def _insert_version(connection: Connection, collection: int, name: str, kind: str, parent: int | None) -> int:
     row = connection.execute(
-        "insert into ragworks.dataset (collection_id, name, version, content_hash, parent_id, origin)"
-        " select %(c)s, %(n)s, coalesce(max(version), 0) + 1, gen_random_uuid()::text, %(p)s, 'imported'"
+        "insert into ragworks.dataset (collection_id, name, version, content_hash, parent_id, origin, kind)"
+        " select %(c)s, %(n)s, coalesce(max(version), 0) + 1, gen_random_uuid()::text, %(p)s, 'imported', %(k)s"
         " from ragworks.dataset where collection_id = %(c)s and name = %(n)s returning id",
-        {"c": collection, "n": name, "p": parent},
+        {"c": collection, "n": name, "p": parent, "k": kind},
     ).fetchone()
     return int(row[0]) if row else 0
 
@@ -257,7 +321,7 @@ def _content(pair: Pair) -> list[Any]:
     return [pair.query, *place, round(float(pair.label), 6), pair.origin, pair.style, pair.split, metadata, negatives]
 
 
-def _batches(rows: Iterable[Pair]) -> Iterator[list[Pair]]:
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
     left = iter(rows)
     while batch := list(islice(left, BATCH)):
         yield batch
@@ -307,7 +371,9 @@ def of_run(connection: Connection, collection: int, name: str, run_key: str) -> 
 def sizes(connection: Connection, dataset_id: int) -> dict[str, int]:
     """Rows of each split as they are now: ``forget`` may have taken some."""
     rows = connection.execute(
-        "select split, count(*) from ragworks.dataset_row where dataset_id = %s group by split order by split", (dataset_id,)
+        "select split, count(*) from (select split from ragworks.dataset_row where dataset_id = %(d)s union all"
+        " select split from ragworks.dataset_conversation where dataset_id = %(d)s) as held group by split order by split",
+        {"d": dataset_id},
     )
     return {str(split): int(count) for split, count in rows}
 

@@ -166,6 +166,10 @@ def _erase_negatives(connection: Connection, target: Target) -> int:
     return trained.forget_negatives(connection, target.collection, target.uri, target.contents)
 
 
+def _erase_conversations(connection: Connection, target: Target) -> int:
+    return trained.forget_conversations(connection, target.collection, target.uri, target.contents)
+
+
 def _erase_model_runs(connection: Connection, target: Target) -> int:
     return trained.forget_in_runs(connection, target.collection, target.uri)
 
@@ -215,6 +219,7 @@ TRACES: tuple[Trace, ...] = (
     # First: by the document's row one knows which names are still documents', by its texts what a renamed one said.
     Trace("dataset_negative", ALL, _erase_negatives),
     Trace("dataset_row", ALL, _erase_dataset_rows),
+    Trace("dataset_conversation", ALL, _erase_conversations),
     Trace(
         "dataset",
         ("arguments", "statistics", "checks"),

@@ -5,6 +5,7 @@ Apart from :mod:`include.store.datasets`, which asks what is forgotten, so that 
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
@@ -42,6 +43,42 @@ def forget_negatives(connection: Connection, collection: int, uri: str, contents
     ).rowcount
 
 
+def forget_conversations(connection: Connection, collection: int, uri: str, contents: Sequence[UUID]) -> int:
+    """Take the conversations out in which the document stands, as what answers or beside it, and its name out of the others.
+
+    Also those that have it under a name that the collection no longer knows, by the text of the passage: it was renamed.
+
+    :return: rows removed or rewritten.
+    """
+    parameters = {"c": collection, "u": uri, "contents": list(contents)}
+    removed = connection.execute(
+        "delete from ragworks.dataset_conversation r using ragworks.dataset s where r.dataset_id = s.id"
+        f" and s.collection_id = %(c)s and (r.uri = %(u)s or %(u)s = any(r.documents) or exists ({_RENAMED_PASSAGE}))",
+        parameters,
+    ).rowcount
+    return removed + _out_of_conversations(connection, collection, uri)
+
+
+def _out_of_conversations(connection: Connection, collection: int, uri: str) -> int:
+    """No message goes: a conversation without its answer would be none."""
+    name = Name(uri)
+    changed: list[tuple[Any, ...]] = []
+    with connection.cursor(name="conversations") as cursor:
+        cursor.execute(_NAMING, {"c": collection, "u": uri, "escaped": json.dumps(uri, ensure_ascii=False)[1:-1]})
+        for key, messages, *texts, metadata in cursor:
+            said = [{**one, "content": name.out_of_text(one["content"])} for one in messages]
+            plain = [None if text is None else name.out_of_text(text) for text in texts]
+            clean = name.out_of_json(metadata)
+            if (said, plain, clean) != (messages, texts, metadata):
+                changed.append((Jsonb(said), *plain, Jsonb(clean), key))
+    for row in changed:
+        connection.execute(
+            "update ragworks.dataset_conversation set messages = %s, rejected = %s, expected = %s, metadata = %s where id = %s",
+            row,
+        )
+    return len(changed)
+
+
 def forget_in_runs(connection: Connection, collection: int, uri: str) -> int:
     """Erase what trainings report of a document: entries that quote it go whole, other mentions lose the name."""
     columns = "baseline, training, evaluation, gate, hardware, arguments, error"
@@ -67,7 +104,8 @@ def models_trained_on(connection: Connection, collection: int, uri: str, content
         " where m.collection_id = %(c)s and (m.artifact is not null or m.checkpoint is not null"
         "  or m.state not in ('planned', 'failed'))"
         " and (exists (select from ragworks.dataset_document d where d.dataset_id = s.id and d.uri_hash = %(h)s)"
-        f"  or exists (select from ragworks.dataset_row r where {_OF_DOCUMENT.format(text='r.positive')}))"
+        f"  or exists (select from ragworks.dataset_row r where {_OF_DOCUMENT.format(text='r.positive')})"
+        f"  or exists (select from ragworks.dataset_conversation r where r.dataset_id = s.id and exists ({_RENAMED_PASSAGE})))"
         " order by m.id",
         {"c": collection, "u": uri, "h": uri_hash(uri), "contents": list(contents)},
     )
@@ -103,3 +141,15 @@ _OF_DOCUMENT = """r.dataset_id = s.id and s.collection_id = %(c)s and (r.uri = %
     or not exists (select from ragworks.document d where d.collection_id = %(c)s and d.uri = r.uri and d.state <> 'deleted')
     and exists (select from ragworks.document_text t where t.collection_id = %(c)s and t.content_hash = any(%(contents)s)
         and strpos(t.text, {text}) > 0))"""
+
+# A passage shown in a conversation, of a document whose name is none now, and whose characters are those of the texts.
+_RENAMED_PASSAGE = """select from jsonb_to_recordset(r.metadata -> 'passages') as p (document text, start int, "end" int)
+    join ragworks.document_text t on t.collection_id = %(c)s and t.content_hash = any(%(contents)s)
+    cross join jsonb_array_elements(r.messages) as m
+    where p."end" > p.start and strpos(m ->> 'content', substr(t.text, p.start + 1, p."end" - p.start)) > 0 and not exists
+    (select from ragworks.document d where d.collection_id = %(c)s and d.uri = p.document and d.state <> 'deleted')"""
+
+_NAMING = """select r.id, r.messages, r.rejected, r.expected, r.metadata from ragworks.dataset_conversation r
+join ragworks.dataset s on s.id = r.dataset_id cross join lateral
+    (select concat_ws(' ', r.messages::text, r.rejected, r.expected, r.metadata::text) as said) as whole
+where s.collection_id = %(c)s and (strpos(said, %(u)s) > 0 or strpos(said, %(escaped)s) > 0) for no key update of r"""

@@ -49,6 +49,7 @@ EXEMPT = {
     "dataset.content_hash": "a hash of all rows together",
     "dataset.origin": "one of six words",
     "dataset.state": "one of two words",
+    "dataset.kind": "one of three words",
     "dataset_document.uri_hash": "the hash by which models trained on it are named",
     "model_run.run_key": "a name that the scheduler or the command line gave",
     "model_run.family": "one of three words",

@@ -52,7 +52,7 @@ FIRST_LAYOUT = (
     "drop table ragworks.terms_1, ragworks.answer_source, ragworks.answer, ragworks.feedback, ragworks.query_log",
     "drop table ragworks.api_key, ragworks.evaluation, ragworks.reranking_rate",
     "drop table ragworks.deployment, ragworks.model_version, ragworks.model_run, ragworks.dataset_document",
-    "drop table ragworks.dataset_negative, ragworks.dataset_row, ragworks.dataset",
+    "drop table ragworks.dataset_conversation, ragworks.dataset_negative, ragworks.dataset_row, ragworks.dataset",
     "delete from ragworks.migration where name <> 'incremental/0001_initial.sql'",
 )
 
