@@ -132,6 +132,8 @@ def _publish_once(context: IndexContext, key: str) -> Outcome:
         outcome = _outcome(connection, key, target, changed)
         if outcome.written + outcome.deleted > ANALYZE_SHARE * outcome.total:  # of less, autovacuum takes care
             generations.analyze(connection, target)
+            connection.commit()
+            work_items.give_space_back(connection)
         query_log.expire(connection, target.collection_id, context.collection.query_log)
         return outcome
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH_DOCUMENTS, BATCH_CHARACTERS = 1000, 16_000_000  # what is held in memory at a time
-ANALYZED_FROM = 1000  # documents stored by a run, from which the planner's statistics are refreshed before its plan
+ANALYZED_FROM = 1000  # documents stored by a run: statistics for the planner are refreshed then,
+ANALYZED_GROWTH = 8  # whenever they became so many times more, and before the plan
 SUSPECT_ATTEMPTS, MAX_ATTEMPTS = 2, 5  # readings that never ended: after so many it is read alone, or not at all
 _CONTROL = re.compile(CONTROL_CHARACTERS)
 
@@ -58,6 +59,7 @@ class ObjectReader:
         self._finished: list[ToRead] = []
         self._incomplete: set[str] = set()  # objects of which not every row could be told by its id
         self._stored = 0
+        self._next_analysis = ANALYZED_FROM
         self._displaced: set[str] = set()  # unchanged objects that lost a uri to one that comes before
 
     def read(self) -> None:
@@ -119,6 +121,9 @@ class ObjectReader:
         if batch:
             self._store(batch)
         self._finish_objects()
+        if self._stored >= self._next_analysis:
+            documents.analyze(self._connection)
+            self._next_analysis = self._stored * ANALYZED_GROWTH
         self._checkpoint()
 
     def _store(self, batch: list[Document]) -> None:

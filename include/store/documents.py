@@ -72,13 +72,14 @@ def owners(connection: Connection, collection: int, uris: Sequence[str]) -> dict
 
 def unchanged(connection: Connection, collection: int, rows: Sequence[DocumentRow]) -> set[tuple[str, str]]:
     """(uri, object) of those documents that are stored just so, and present."""
+    # Not asked for the object: a planner that knows little of a new collection may go by that, and all rows of a file have one.
     found = connection.execute(
-        "select d.uri, d.object_uri from unnest(%s::text[], %s::text[], %s::uuid[]) as new (uri, object_uri, version_hash)"
-        " join ragworks.document d on d.collection_id = %s and d.uri = new.uri and d.object_uri = new.object_uri"
+        "select d.uri, d.object_uri from unnest(%s::text[], %s::uuid[]) as new (uri, version_hash)"
+        " join ragworks.document d on d.collection_id = %s and d.uri = new.uri"
         " and d.version_hash = new.version_hash and d.state = 'present'",
-        ([r.uri for r in rows], [r.object_uri for r in rows], [r.version_hash for r in rows], collection),
+        ([r.uri for r in rows], [r.version_hash for r in rows], collection),
     )
-    return {(str(uri), str(object_uri)) for uri, object_uri in found}
+    return {(r.uri, r.object_uri) for r in rows} & {(str(uri), str(object_uri)) for uri, object_uri in found}
 
 
 def texts(connection: Connection, collection: int, content_hashes: Sequence[UUID]) -> dict[UUID, str]:
@@ -170,8 +171,8 @@ def _save_texts(
 
 
 def analyze(connection: Connection) -> None:
-    """Refresh the planner's statistics after a large load.
+    """Refresh the planner's statistics in and after a large load; what another session refreshes just now is left to it.
 
     Of a collection that is new to them it expects one document, and would compare each of its documents with each.
     """
-    connection.execute("analyze ragworks.source_object, ragworks.document, ragworks.document_text")
+    connection.execute("analyze (skip_locked) ragworks.source_object, ragworks.document, ragworks.document_text")

@@ -144,6 +144,16 @@ def clear(connection: Connection, generation_id: int) -> None:
     connection.execute("delete from ragworks.work_item where generation_id = %s", (generation_id,))
 
 
+def give_space_back(connection: Connection) -> None:
+    """Shorten the queue's files after a large run, on a connection without an open transaction; nobody is waited for."""
+    connection.autocommit = True
+    try:
+        connection.execute("vacuum (skip_locked, truncate) ragworks.work_item")
+    finally:
+        if not connection.closed:
+            connection.autocommit = False
+
+
 def sample(connection: Connection, generation_id: int, characters: int) -> list[tuple[UUID, int]]:
     """(content hash, documents of this content) of queued texts in the order of their hashes, about ``characters`` of them.
 
