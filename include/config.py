@@ -414,6 +414,7 @@ class Training(_Section):
     :param clients: questions asked at once when latency is measured; 95 of 100 must stay within `retrieval.latency_budget_ms`.
     :param approval_hours: how long a decision waits for a person; then it is a no.
     :param alternatives: other embedders to score beside a trained one, each as a section `embedding`.
+    :param llm_base: language model whose adapters are trained: a folder, or a name on the hub; empty: none is named.
     """
 
     promotion: Literal["auto", "approve", "never"] = "approve"
@@ -423,6 +424,7 @@ class Training(_Section):
     clients: int = Field(default=4, ge=1, le=64)
     approval_hours: float = Field(default=72, gt=0, le=24 * 90)
     alternatives: tuple[Embedding, ...] = Field(default=(), strict=False)
+    llm_base: str = Field(default="", max_length=1000)
 
 
 Policy = Literal["auto", "approve", "notify"]

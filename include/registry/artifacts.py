@@ -51,7 +51,9 @@ def save_folder(settings: Settings, folder: Path, where: str, facts: Mapping[str
             for name in _files(folder):
                 (staged / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(folder / name, staged / name)
-        return publish(store, staged, where, {**_own_facts(folder), **(facts or {})})
+            if (folder / MANIFEST).is_file():
+                shutil.copyfile(folder / MANIFEST, staged / MANIFEST)
+        return publish(store, staged, where, facts or {})
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
@@ -62,7 +64,7 @@ def publish(store: Store, staged: Path, where: str, facts: Mapping[str, Any]) ->
     Where the same files lie already, whoever saved them first stays named.
     """
     _checked_path(where)
-    manifest: dict[str, Any] = {**facts, "files": hashes(staged)}
+    manifest: dict[str, Any] = {**_own_facts(staged), **facts, "files": hashes(staged)}
     known = _known(store, where)
     if known and known["files"] == manifest["files"]:
         manifest, folder = known, store.place(where)

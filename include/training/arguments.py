@@ -48,6 +48,11 @@ class TrainingArguments(BaseModel):
     checkpoint_seconds: int = Field(default=300, ge=0, description="Seconds between two checkpoints; 0: by steps alone.")
     checkpoint_steps: int = Field(default=0, ge=0, description="Steps between two checkpoints; 0: by time alone.")
 
+    @property
+    def step_size(self) -> int:
+        """Rows of the data in a step."""
+        return self.batch_size
+
 
 class RetrievalArguments(TrainingArguments):
     """Of models that search."""
@@ -210,6 +215,11 @@ class LlmArguments(TrainingArguments):
         if self.merge_with and not self.merge_methods:
             raise ValueError("merge_with needs a method in merge_methods")
         return self
+
+    @property
+    def step_size(self) -> int:
+        """Conversations in a step, on all GPUs."""
+        return self.batch_size * self.gradient_accumulation * self.gpus
 
     @property
     def highest_rate(self) -> float:

@@ -47,12 +47,21 @@ class Fit:
     details: dict[str, Any]
 
 
-def fit(job: Job, trainer: Any, evaluate: Evaluator | None, *, select: str) -> Fit:
+def fit(
+    job: Job,
+    trainer: Any,
+    evaluate: Evaluator | None,
+    *,
+    select: str,
+    lowest: bool = False,
+    limit: Callable[[Any], str] | None = None,
+) -> Fit:
     """Train, from the newest checkpoint if there is one.
 
     :param trainer: of a class from :func:`resumable`, its arguments from :func:`trainer_arguments`; its model is the base.
     :param evaluate: scores the trainer's model; None: there are no development questions, the last step counts.
-    :param select: the measure that says which step is best.
+    :param select: the measure that says which step is best: the highest, or with ``lowest`` the lowest.
+    :param limit: asked after each step with the trainer's state: why training ends there in order, or an empty text.
     :raises Interrupted: somebody asked to stop; a checkpoint is saved.
     :raises Transient: the store or the database went away; the last checkpoint is kept.
     :raises Terminal: the loss is no number.
@@ -62,7 +71,7 @@ def fit(job: Job, trainer: Any, evaluate: Evaluator | None, *, select: str) -> F
         memory.baseline = {name: float(value) for name, value in evaluate().items()}
         logger.info("before training: %s", ", ".join(f"{name} {value:.4f}" for name, value in memory.baseline.items()))
         job.ledger.note({"baseline": memory.baseline})
-    watch = _watch(job, memory, evaluate, select)
+    watch = _watch(job, memory, evaluate, select, lowest=lowest, limit=limit)
     _quieten(trainer)
     trainer.add_callback(watch)
     trainer.aside = watch.aside
@@ -90,25 +99,25 @@ def fit(job: Job, trainer: Any, evaluate: Evaluator | None, *, select: str) -> F
 def trainer_arguments(job: Job, arguments_class: Any, **own: Any) -> Any:
     """The arguments of a trainer: what all have in common, and a family's own."""
     arguments = job.arguments
-    made = arguments_class(
-        output_dir=str(job.staging / "trainer"),
-        num_train_epochs=arguments.epochs,
-        max_steps=arguments.max_steps or -1,
-        per_device_train_batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        warmup_steps=arguments.warmup,
-        weight_decay=arguments.weight_decay,
-        logging_steps=arguments.log_steps,
-        logging_nan_inf_filter=False,  # it would report the mean of the steps before
-        save_strategy="no",  # Watch says when
-        bf16=job.bf16,
-        use_cpu=job.hardware.device == "cpu",
-        seed=arguments.seed,
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=job.hardware.gpus > 0,
-        **own,
-    )
+    common = {
+        "output_dir": str(job.staging / "trainer"),
+        "num_train_epochs": arguments.epochs,
+        "max_steps": arguments.max_steps or -1,
+        "per_device_train_batch_size": arguments.batch_size,
+        "learning_rate": arguments.learning_rate,
+        "warmup_steps": arguments.warmup,
+        "weight_decay": arguments.weight_decay,
+        "logging_steps": arguments.log_steps,
+        "logging_nan_inf_filter": False,  # it would report the mean of the steps before
+        "save_strategy": "no",  # Watch says when
+        "bf16": job.bf16,
+        "use_cpu": job.hardware.device == "cpu",
+        "seed": arguments.seed,
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_pin_memory": job.hardware.gpus > 0,
+    }
+    made = arguments_class(**common | own)
     if made.n_gpu > 1:
         logger.warning("%d GPUs are here, one is used", made.n_gpu)
         made._n_gpu = 1  # DataParallel would split the batch, and with it the negatives
@@ -171,10 +180,10 @@ def _newest(job: Job, evaluate: Evaluator | None) -> tuple[Memory, Path | None]:
     return memory, folder
 
 
-def _watch(job: Job, memory: Memory, evaluate: Evaluator | None, select: str) -> Any:
+def _watch(job: Job, memory: Memory, evaluate: Evaluator | None, select: str, **more: Any) -> Any:
     from transformers import TrainerCallback
 
-    return type("WatchCallback", (Watch, TrainerCallback), {})(job, memory, evaluate, select)
+    return type("WatchCallback", (Watch, TrainerCallback), {})(job, memory, evaluate, select, **more)
 
 
 def _quieten(trainer: Any) -> None:
@@ -185,6 +194,6 @@ def _quieten(trainer: Any) -> None:
 
 def _speed(job: Job, memory: Memory, step: int) -> dict[str, Any]:
     seconds = max(1e-6, memory.seconds - memory.aside)
-    speed: dict[str, Any] = {"pairs_per_second": round(step * job.arguments.batch_size / seconds, 2)}
+    speed: dict[str, Any] = {"pairs_per_second": round(step * job.arguments.step_size / seconds, 2)}
     peak = peak_memory_gb()
     return speed | ({} if peak is None else {"gpu_memory_gb": peak})

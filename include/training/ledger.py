@@ -29,6 +29,13 @@ class Ledger:
         self._connection, self._run, self._hardware, self._price = connection, run, hardware, price_per_hour
         self._started = time.monotonic()
         self._used = float(run.training.get("machine_seconds", 0.0))
+        self._before = run.gpu_seconds
+
+    def hours(self) -> float:
+        """GPU-hours, or without a GPU hours, that all attempts took until now."""
+        elapsed = time.monotonic() - self._started
+        gpu_seconds = self._before + elapsed * self._hardware.gpus
+        return (gpu_seconds if self._hardware.gpus else self._used + elapsed) / 3600
 
     def note(self, training: dict[str, Any] | None = None, **columns: Any) -> None:
         """Write columns, and what was used up until now.

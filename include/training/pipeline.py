@@ -18,6 +18,7 @@ from include.embedding import models
 from include.errors import BadConfiguration, RagworksError, Transient
 from include.indexing.hashing import canonical_json, text_hash
 from include.store import collections, datasets, model_runs
+from include.training.arguments import LlmArguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +70,7 @@ def prepare(settings: Settings, pool: Pool, run_key: str, request: Request, *, p
     :raises AlreadyDone: another training is of the same data, arguments and base.
     :raises BadConfiguration: the base does not exist.
     """
+    request = _resolved(settings, pool, request)
     base, base_fingerprint = _base(settings, pool, request)
     dataset = _dataset(settings, pool, run_key, request, progress)
     arguments = request.arguments.model_dump(mode="json")
@@ -120,10 +122,24 @@ def _dataset(settings: Settings, pool: Pool, run_key: str, request: Request, pro
     return build_dataset(settings, pool, request.collection, request.data, run_key=run_key, progress=progress)
 
 
+def _resolved(settings: Settings, pool: Pool, request: Request) -> Request:
+    """The request with the models themselves in place of words that mean another one tomorrow."""
+    if request.family != "llm":
+        return request
+    from include.training.llm.planning import resolved
+
+    return resolved(settings, pool, request)
+
+
 def _base(settings: Settings, pool: Pool, request: Request) -> tuple[str, str]:
     """The model that training starts from, and the fingerprint of its files."""
     from include.registry.artifacts import local_model
 
+    if isinstance(request.arguments, LlmArguments):
+        from include.training.llm.planning import planned_base
+
+        asked = request.arguments
+        return asked.base, planned_base(settings, asked.base, asked.quantisation).fingerprint
     if getattr(request.arguments, "kind", None) == "forest":
         return "", "forest"  # it starts from nothing
     base = request.arguments.base or _default_base(settings, request)

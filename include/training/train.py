@@ -42,6 +42,7 @@ DONE = ("trained", "evaluated", "accepted", "refused")
 # family → (module, function) that takes a Job and returns a Trained; imported when it is trained.
 TRAINERS = {
     "embedder": ("include.training.embedder", "train_embedder"),
+    "llm": ("include.training.llm.finetune", "train_llm"),
     "reranker": ("include.training.reranker", "train_reranker"),
 }
 
@@ -107,17 +108,29 @@ def _attempt(settings: Settings, pool: Pool, connection: Connection, run: ModelR
 def _base(settings: Settings, run: ModelRun) -> Path | None:
     if not run.base:
         return None
-    try:
-        folder = models.find_model(local_model(run.base, settings))
-    except BadConfiguration as error:
-        fix = "Name a packaged model, a folder, a name on the hub (for a private one set HF_TOKEN), or champion"
-        raise BadConfiguration(f"base {run.base!r} of the {run.family}", error.why or error.what, fix) from error
-    if models.fingerprint(folder) != run.base_fingerprint:
+    folder, fingerprint = _llm_base(settings, run) if run.family == "llm" else _other_base(settings, run)
+    if fingerprint != run.base_fingerprint:
         raise BadData(
             f"base {run.base!r} of the {run.family}", "its files are not those that the training was planned with",
             "Restore them, or train under another key",
         )  # fmt: skip
     return folder
+
+
+def _llm_base(settings: Settings, run: ModelRun) -> tuple[Path, str]:
+    from include.training.llm.planning import planned_base
+
+    base = planned_base(settings, run.base, str(run.arguments.get("quantisation", "none")))
+    return base.folder, base.fingerprint
+
+
+def _other_base(settings: Settings, run: ModelRun) -> tuple[Path, str]:
+    try:
+        folder = models.find_model(local_model(run.base, settings))
+    except BadConfiguration as error:
+        fix = "Name a packaged model, a folder, a name on the hub (for a private one set HF_TOKEN), or champion"
+        raise BadConfiguration(f"base {run.base!r} of the {run.family}", error.why or error.what, fix) from error
+    return folder, models.fingerprint(folder)
 
 
 def _begin(connection: Connection, run: ModelRun, hardware: dict[str, Any], content_hash: str) -> ModelRun:
@@ -126,7 +139,7 @@ def _begin(connection: Connection, run: ModelRun, hardware: dict[str, Any], cont
     begun = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "from_step": run.step, "hardware": hardware}
     training = run.training | {
         "dataset_hash": content_hash,
-        "libraries": _libraries(),
+        "libraries": _libraries(run.family),
         "attempts": [*run.training.get("attempts", []), begun],
     }
     model_runs.change(
@@ -176,10 +189,11 @@ def _room(staging: Path) -> Iterator[None]:
         raise Transient(f"{staging} cannot be written", reason, fix) from error
 
 
-def _libraries() -> dict[str, str]:
+def _libraries(family: str) -> dict[str, str]:
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("torch", "transformers", "sentence-transformers")}
+    own = ("peft", "trl", "accelerate") if family == "llm" else ("sentence-transformers",)
+    return {name: version(name) for name in ("torch", "transformers", *own)}
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from include.errors import Terminal, Transient
 from include.training import weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from include.training.job import Job
     from include.training.memory import Memory
@@ -49,21 +49,32 @@ class Evaluator(Protocol):
 class Watch:
     """The events of a transformers Trainer; see :func:`include.training.fit.fit`.
 
-    :param select: the measure that says which step is best.
+    :param select: the measure that says which step is best: the highest, or with ``lowest`` the lowest.
+    :param limit: asked after each step with the trainer's state; what it says ends the training in order.
     :param stopped: what ended the training before its time: an interruption, or the database that went away.
     """
 
-    def __init__(self, job: Job, memory: Memory, evaluate: Evaluator | None, select: str) -> None:
+    def __init__(
+        self,
+        job: Job,
+        memory: Memory,
+        evaluate: Evaluator | None,
+        select: str,
+        *,
+        lowest: bool = False,
+        limit: Callable[[Any], str] | None = None,
+    ) -> None:
         self.stopped: Transient | None = None
         self._job, self._memory, self._evaluate, self._select = job, memory, evaluate, select
+        self._sign, self._limit = -1 if lowest else 1, limit
         self._steps_in_epoch = 1
         self._began = self._saved = time.monotonic()
         self._before = (memory.seconds, 0)  # seconds, and the step that this attempt began with
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """The trainer knows its steps; a score that an interruption prevented is made up for."""
-        del args, control
-        self._steps_in_epoch = max(1, len(more["train_dataloader"]))
+        del control
+        self._steps_in_epoch = max(1, math.ceil(len(more["train_dataloader"]) / args.gradient_accumulation_steps))
         self._memory.planned = state.max_steps
         self._began = self._saved = time.monotonic()
         self._before = (self._memory.seconds, state.global_step)
@@ -82,6 +93,8 @@ class Watch:
             self._memory.finished = f"after {self._memory.seconds:.0f} of at most {limit} s"
         elif state.global_step >= state.max_steps:
             self._memory.finished = "all steps"
+        elif self._limit is not None:
+            self._memory.finished = self._limit(state)
         if self._job.interruption.requested or self._memory.finished:
             control.should_training_stop = True
         if control.should_training_stop or self._checkpoint_due(state) or self._score_due(state):
@@ -93,7 +106,7 @@ class Watch:
         if "loss" not in logs:  # the summary at the end
             return
         self._check_numbers(state, logs)
-        pairs = (state.global_step - self._before[1]) * self._job.arguments.batch_size
+        pairs = (state.global_step - self._before[1]) * self._job.arguments.step_size
         speed = pairs / max(1e-6, time.monotonic() - self._began)
         logger.info("step %d of %d: loss %.4f, %.1f a second", state.global_step, state.max_steps, logs["loss"], speed)
         try:
@@ -196,7 +209,8 @@ class Watch:
         one = {"step": state.global_step, "epoch": round(float(state.epoch or 0), 3), **scores}
         self._memory.dev.append(one)
         logger.info("step %d: %s", state.global_step, ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
-        if self._memory.best is None or scores[self._select] > self._memory.best[self._select]:
+        best = self._memory.best
+        if best is None or self._sign * scores[self._select] > self._sign * best[self._select]:
             self._memory.best = one
             weights.save(model, self._job.staging / BEST)
 
