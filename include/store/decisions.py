@@ -105,12 +105,19 @@ def save(
 
 
 def claim(
-    connection: Connection, *, worker: str, environment: str | None = None, limit: int = 10, lease: float = LEASE_SECONDS
+    connection: Connection,
+    *,
+    worker: str,
+    environment: str | None = None,
+    family: str | None = None,
+    limit: int = 10,
+    lease: float = LEASE_SECONDS,
 ) -> list[Claimed]:
     """Take approved decisions, each for one worker; also claims that led to no start within ``lease`` seconds.
 
     :param worker: who takes them, for people who look.
     :param environment: of which; None: of all.
+    :param family: trainings of this one alone; None: every action.
     :return: oldest first.
     """
     with connection.cursor(row_factory=class_row(Claimed)) as cursor:
@@ -119,10 +126,11 @@ def claim(
             " attempts = attempts + 1 where id in (select id from ragworks.decision where (state = 'approved' or state ="
             " 'claimed' and claimed_at < now() - make_interval(secs => %(lease)s))"
             " and (%(environment)s::text is null or environment = %(environment)s)"
+            " and (%(family)s::text is null or family = %(family)s and action = 'train')"
             " order by id for update skip locked limit %(limit)s) returning id, collection_id, family, action, evidence)"
             " select t.id, c.name as collection, t.family, t.action, t.evidence from taken t"
             " join ragworks.collection c on c.id = t.collection_id order by t.id",
-            {"worker": worker, "environment": environment, "limit": limit, "lease": lease},
+            {"worker": worker, "environment": environment, "family": family, "limit": limit, "lease": lease},
         ).fetchall()
 
 
@@ -161,9 +169,19 @@ def finish(connection: Connection, decision: int, outcome: Mapping[str, Any]) ->
     """
     return bool(
         connection.execute(
-            "update ragworks.decision set state = 'done', outcome = %s, ended_at = now() where id = %s and state = any(%s)",
+            "update ragworks.decision set state = 'done', outcome = coalesce(outcome, '{}') || %s, ended_at = now()"
+            " where id = %s and state = any(%s)",
             (Jsonb(dict(outcome)), decision, list(OPEN)),
         ).rowcount
+    )
+
+
+def note_effect(connection: Connection, breach: int, effect: Mapping[str, Any]) -> None:
+    """Say of every decision that rests on a breach what became of it: whether it helped."""
+    connection.execute(
+        "update ragworks.decision set outcome = coalesce(outcome, '{}') || jsonb_build_object('effect',"
+        " coalesce(outcome -> 'effect', '{}') || %s) where %s = any(breaches)",
+        (Jsonb(dict(effect)), breach),
     )
 
 

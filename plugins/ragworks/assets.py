@@ -21,9 +21,23 @@ def source_asset(collection: str, seconds: float) -> Asset:
     return Asset(name, watchers=[AssetWatcher(name=name, trigger=SourceChangeTrigger(collection, seconds))])
 
 
-def feedback_asset(collection: str) -> Asset:
-    """Updated when people have judged answers from a collection."""
-    return Asset(f"ragworks.{collection}.feedback")
+def feedback_asset(collection: str, minimum: int = 20) -> Asset:
+    """Updated when people have judged answers from a collection; ``extra`` has the count.
+
+    :param minimum: judgements since the last measurement, which Airflow's triggerer counts.
+    """
+    from ragworks.triggers.news import FeedbackTrigger
+
+    name = f"ragworks.{collection}.feedback"
+    return Asset(name, watchers=[AssetWatcher(name=name, trigger=FeedbackTrigger(collection, minimum))])
+
+
+def alert_asset(collection: str) -> Asset:
+    """Updated when another system has reported something about a collection; ``extra`` has the count."""
+    from ragworks.triggers.news import AlertTrigger
+
+    name = f"ragworks.{collection}.alert"
+    return Asset(name, watchers=[AssetWatcher(name=name, trigger=AlertTrigger(collection))])
 
 
 def champion_asset(family: str) -> Asset:
@@ -35,8 +49,13 @@ def champion_asset(family: str) -> Asset:
 
 
 def retrain_asset(family: str) -> Asset:
-    """Updated when monitoring asks for a training of a family.
+    """Updated when monitoring, or anybody through REST, asks for a training of a family.
+
+    Airflow's triggerer claims approved decisions and updates it within seconds; ``extra`` has their ids.
 
     :param family: ``reranker``, ``embedder`` or ``llm``.
     """
-    return Asset(f"ragworks.{family}.retrain")
+    from ragworks.triggers.retrain import RetrainTrigger
+
+    name = f"ragworks.{family}.retrain"
+    return Asset(name, watchers=[AssetWatcher(name=name, trigger=RetrainTrigger(family))])

@@ -1,16 +1,142 @@
-"""What is said when a run needs a person. Airflow's triggerer imports these by name."""
+"""What is said when something needs a person: to a Slack-style webhook and by e-mail, where Airflow has a connection for it.
+
+The connection ``ragworks_slack`` is an incoming webhook (Slack, Mattermost, Rocket.Chat, Google Chat): its address in the
+password, or host and password as the Slack provider has them. ``ragworks_smtp`` is a connection of type SMTP whose extra names
+``to`` and ``from_email``. Without them everything is said in the log alone.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import html
 import logging
 from collections.abc import Mapping  # noqa: TC003 - Airflow reads the signature at run time
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseNotifier, Connection
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from include.errors import BadConfiguration, ServiceUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.sdk import Context
 
 logger = logging.getLogger(__name__)
 
+SLACK_CONN_ID, SMTP_CONN_ID = "ragworks_slack", "ragworks_smtp"
+TIMEOUT = 10.0  # seconds for a webhook to answer
+LONGEST = 3000  # characters: Slack cuts a block there
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is said.
+
+    :param subject: one line.
+    :param text: the rest, plain text.
+    """
+
+    subject: str
+    text: str = ""
+
+
+class SlackNotifier(BaseNotifier):
+    """Post a text to a Slack-style incoming webhook, as a callback of any DAG or task.
+
+    :param text: what to say (templated).
+    :param conn_id: the connection that holds the webhook's address (templated).
+    """
+
+    template_fields: Sequence[str] = ("text", "conn_id")
+
+    def __init__(self, *, text: str, conn_id: str = SLACK_CONN_ID, context: Context | None = None) -> None:
+        super().__init__(context)
+        self.text = text
+        self.conn_id = conn_id
+
+    def notify(self, context: Context) -> None:
+        """Post it.
+
+        :raises BadConfiguration: the connection holds no address, or the webhook refuses it.
+        :raises ServiceUnavailable: the webhook does not answer.
+        """
+        del context
+        _post(webhook_url(_connection(self.conn_id)), self.text[:LONGEST], self.conn_id)
+
+    async def async_notify(self, context: Context) -> None:
+        """The same from the triggerer."""
+        await asyncio.to_thread(self.notify, context)
+
+
+class EmailNotifier(BaseNotifier):
+    """Send an e-mail, as a callback of any DAG or task.
+
+    :param subject: (templated).
+    :param text: plain text (templated).
+    :param conn_id: of type SMTP; ``to`` and ``from_email`` stand in its extra (templated).
+    """
+
+    template_fields: Sequence[str] = ("subject", "text", "conn_id")
+
+    def __init__(self, *, subject: str, text: str, conn_id: str = SMTP_CONN_ID, context: Context | None = None) -> None:
+        super().__init__(context)
+        self.subject = subject
+        self.text = text
+        self.conn_id = conn_id
+
+    def notify(self, context: Context) -> None:
+        """Send it.
+
+        :raises BadConfiguration: the connection names nobody to send to.
+        :raises ServiceUnavailable: the mail server does not take it.
+        """
+        del context
+        _mail(_connection(self.conn_id), self.subject, self.text)
+
+    async def async_notify(self, context: Context) -> None:
+        """The same from the triggerer."""
+        await asyncio.to_thread(self.notify, context)
+
+
+def channels() -> list[str]:
+    """The connections that there are, of the two."""
+    return [conn_id for conn_id in (SLACK_CONN_ID, SMTP_CONN_ID) if _known(conn_id)]
+
+
+def send(channel: str, message: Message) -> None:
+    """Say something through one channel.
+
+    :raises BadConfiguration: its connection cannot be used.
+    :raises ServiceUnavailable: it does not answer; say it again.
+    """
+    if channel == SLACK_CONN_ID:
+        SlackNotifier(text=f"*{message.subject}*\n{message.text}").notify({})  # type: ignore[typeddict-item]
+    else:
+        EmailNotifier(subject=message.subject, text=message.text).notify({})  # type: ignore[typeddict-item]
+
+
+def tell(message: Message) -> list[str]:
+    """Say something everywhere, and in the log; a channel that fails is logged and fails nothing.
+
+    :return: the channels that took it.
+    """
+    logger.warning("%s: %s", message.subject, message.text)
+    reached = []
+    for channel in channels():
+        try:
+            send(channel, message)
+        except (BadConfiguration, ServiceUnavailable) as error:
+            logger.error("Not told through %s: %s", channel, error)
+        else:
+            reached.append(channel)
+    return reached
+
 
 async def report_missed_deadline(context: Mapping[str, Any] | None = None) -> str:
-    """Log an error that names the DAG and the run and says what to do; Airflow keeps the text with the deadline.
+    """Tell people the DAG and the run that are late, and what to do; Airflow keeps the text with the deadline.
 
     :param context: what Airflow hands to deadline callbacks: ``dag_run`` and ``deadline``.
     """
@@ -23,4 +149,75 @@ async def report_missed_deadline(context: Mapping[str, Any] | None = None) -> st
         " again goes on where this one stopped."
     )
     logger.error(message)
+    await asyncio.to_thread(tell, Message(f"{run.get('dag_id', 'A DAG')} is late", message))
     return message
+
+
+def webhook_url(connection: Any) -> str:
+    """The address of an incoming webhook: the password if it is one, else host and password.
+
+    :raises BadConfiguration: there is none.
+    """
+    secret, host = connection.password or "", connection.host or ""
+    if secret.startswith(("http://", "https://")):
+        return str(secret)
+    if not host:
+        raise BadConfiguration(
+            f"the Airflow connection {connection.conn_id}", "it has no address", "Put the webhook's address into its password"
+        )
+    base = host if host.startswith(("http://", "https://")) else f"{connection.schema or 'https'}://{host}"
+    if connection.port:
+        base = f"{base.rstrip('/')}:{connection.port}"
+    return f"{base.rstrip('/')}/{secret.lstrip('/')}"
+
+
+def _post(url: str, text: str, conn_id: str) -> None:
+    import httpx
+
+    try:
+        answer = httpx.post(url, json={"text": text}, timeout=TIMEOUT)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        why = type(error).__name__  # its text may hold the address, which is the secret
+        raise ServiceUnavailable(f"the webhook of {conn_id} does not answer", why, "Look at its address") from None
+    if answer.status_code == httpx.codes.TOO_MANY_REQUESTS or answer.is_server_error:
+        raise ServiceUnavailable(f"the webhook of {conn_id}", f"it answers {answer.status_code}", "Try again later")
+    if answer.is_error:
+        why = f"it answers {answer.status_code}: {answer.text[:200]}"
+        raise BadConfiguration(f"the webhook of {conn_id}", why, "Correct its address")
+
+
+def _mail(connection: Any, subject: str, text: str) -> None:
+    import smtplib
+
+    from airflow.providers.smtp.hooks.smtp import SmtpHook
+
+    extra = connection.extra_dejson or {}
+    if not extra.get("to") or not extra.get("from_email"):
+        raise BadConfiguration(
+            f"the Airflow connection {connection.conn_id}", "its extra names no to or no from_email",
+            'Write {"to": "team@example.org", "from_email": "ragworks@example.org"}',
+        )  # fmt: skip
+    try:
+        with SmtpHook(smtp_conn_id=connection.conn_id) as hook:
+            hook.send_email_smtp(
+                to=extra["to"], from_email=extra["from_email"], subject=subject, html_content=f"<pre>{html.escape(text)}</pre>"
+            )
+    except (OSError, smtplib.SMTPException) as error:
+        raise ServiceUnavailable(f"the mail server of {connection.conn_id}", str(error), "Look at the connection") from error
+
+
+def _connection(conn_id: str) -> Any:
+    try:
+        return Connection.get(conn_id)
+    except AirflowNotFoundException as error:
+        raise BadConfiguration(
+            f"connection {conn_id}", "Airflow has no such connection", "Add it: docs/monitoring-airflow.md"
+        ) from error
+
+
+def _known(conn_id: str) -> bool:
+    try:
+        Connection.get(conn_id)
+    except AirflowNotFoundException:
+        return False
+    return True

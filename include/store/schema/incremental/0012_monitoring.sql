@@ -76,10 +76,11 @@ comment on column ragworks.decision.at is 'end of the newest window it rests on:
 comment on column ragworks.decision.evidence is '{signals, facts, refused}: what was seen, and the alternatives with why they were not taken';
 comment on column ragworks.decision.run_key is 'the run that carries it out: one alone, however often its event comes';
 
--- What is usual: the time that drift is measured against. The newest row counts.
+-- What is usual: the time that windows are compared with. The newest row counts.
 create table ragworks.monitor_reference (
     id            bigint generated always as identity primary key,
     collection_id int not null references ragworks.collection on delete cascade,
+    scope         text not null check (scope in ('all', 'drift')),
     starts_at     timestamptz not null,
     ends_at       timestamptz not null,
     valid_from    timestamptz not null,
@@ -87,8 +88,9 @@ create table ragworks.monitor_reference (
     actor         text not null default '',
     created_at    timestamptz not null default now(),
     check (starts_at < ends_at),
-    unique (collection_id, valid_from)
+    unique (collection_id, scope, valid_from)
 );
+comment on column ragworks.monitor_reference.scope is 'drift: of what is asked alone; how well it is answered is still compared with the one before';
 comment on column ragworks.monitor_reference.valid_from is 'windows that end later are compared with it';
 
 -- Thresholds found by replaying the history of the collection; the newest of each signal counts.
@@ -103,3 +105,36 @@ create table ragworks.monitor_threshold (
 create index monitor_threshold_newest on ragworks.monitor_threshold (collection_id, signal, id);
 
 create index feedback_by_time on ragworks.feedback (created_at);
+
+-- What other systems report about a collection, each occurrence once: a delivery that comes again finds its row.
+create table ragworks.alert (
+    id            bigint generated always as identity primary key,
+    environment   text not null,
+    collection_id int not null references ragworks.collection on delete cascade,
+    source        text not null check (source in ('alertmanager', 'databricks', 'plain')),
+    key           text not null check (key <> ''),
+    state         text not null check (state in ('firing', 'resolved')),
+    title         text not null,
+    family        text check (family in ('reranker', 'embedder', 'llm')),
+    detail        jsonb not null default '{}',
+    received_at   timestamptz not null default now(),
+    announced_at  timestamptz,
+    seen_at       timestamptz,
+    run_key       text,
+    outcome       text not null default '',
+    unique (environment, collection_id, source, key, state)
+);
+create index alert_unseen on ragworks.alert (collection_id) where seen_at is null;
+comment on column ragworks.alert.key is 'names the occurrence at its source';
+comment on column ragworks.alert.family is 'of the model that the report asks to train; null: it asks for nothing but a look';
+comment on column ragworks.alert.announced_at is 'when the event was sent that starts the monitor; without a look soon after it is sent again';
+comment on column ragworks.alert.run_key is 'of the monitor that looked at it';
+
+-- What people were told, so that a retry does not tell it again.
+create table ragworks.told (
+    collection_id int not null references ragworks.collection on delete cascade,
+    subject       text not null,
+    told_at       timestamptz not null default now(),
+    primary key (collection_id, subject)
+);
+comment on column ragworks.told.subject is 'breach:12, decision:7:waiting …';
