@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable
+from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, chain
 
 from ragworks import defaults
 from ragworks.assets import champion_asset, retrain_asset
@@ -16,6 +16,8 @@ from ragworks.operators.training import (
     BaselineOperator,
     CheckTrainingDataOperator,
     ChooseCollectionOperator,
+    CloseTrainingOperator,
+    EstimateOperator,
     JudgeModelOperator,
     PrepareTrainingOperator,
     PromoteModelOperator,
@@ -24,18 +26,20 @@ from ragworks.operators.training import (
 from ragworks.training_form import training_params
 
 if TYPE_CHECKING:
-    from airflow.sdk import Asset
+    from airflow.sdk import Asset, BaseOperator
 
     from include.config import Settings
 
+DAG_IDS = {"reranker": "train_reranker", "embedder": "train_embedder", "llm": "finetune_llm"}
+
 
 def training_dag(family: str, settings: Settings, *, description: str) -> DAG:
-    """The DAG ``train_<family>``: data, check, baseline, train, evaluate, gate, approve, promote, verify.
+    """The DAG of a family: data, check, baseline, train, evaluate, gate, approve, promote, verify, close.
 
-    It runs from its form, when ``ragworks.<family>.retrain`` is updated, and by the cron expression of
-    ``RAGWORKS_TRAIN_<FAMILY>_CRON``.
+    That of a language model tells beforehand what the training takes, and merges adapters after it. A DAG runs from its form,
+    when ``ragworks.<family>.retrain`` is updated, and by the cron expression of ``RAGWORKS_TRAIN_<FAMILY>_CRON``.
     """
-    dag_id = f"train_{family}"
+    dag_id = DAG_IDS[family]
     with DAG(
         dag_id=dag_id,
         description=description,
@@ -52,11 +56,13 @@ def training_dag(family: str, settings: Settings, *, description: str) -> DAG:
         TriggerDagRunOperator.partial(task_id="other_collections", trigger_dag_id=dag_id).expand(conf=collection.output)
         data = PrepareTrainingOperator(task_id="data", family=family)
         check = CheckTrainingDataOperator(task_id="check", family=family)
-        baseline = BaselineOperator(task_id="baseline", family=family)
+        of_llm = family == "llm"
+        before, after = _of_language_model() if of_llm else ([BaselineOperator(task_id="baseline", family=family)], [])
         train = GpuTaskOperator(
             task_id="train",
             family=family,
             step="train",
+            gpus="{{ params.gpus }}" if of_llm else None,
             execution_timeout=defaults.TRAIN_TIMEOUT,
             retries=defaults.TRAIN_RETRIES,
         )
@@ -67,8 +73,19 @@ def training_dag(family: str, settings: Settings, *, description: str) -> DAG:
             task_id="promote", family=family, execution_timeout=defaults.EMBED_TIMEOUT, outlets=[champion_asset(family)]
         )
         verify = VerifyModelOperator(task_id="verify", family=family)
-        collection >> data >> check >> baseline >> train >> evaluate >> gate >> approve >> promote >> verify
+        close = CloseTrainingOperator(task_id="close", family=family).as_teardown()
+        chain(collection, data, check, *before, train, *after, evaluate, gate, approve, promote, verify, close)
     return dag
+
+
+def _of_language_model() -> tuple[list[BaseOperator], list[BaseOperator]]:
+    """What comes before and after its training. What asks such a model needs a GPU as well."""
+    family, timeout = "llm", defaults.TRAIN_TIMEOUT
+    before = [
+        EstimateOperator(task_id="estimate", family=family),
+        GpuTaskOperator(task_id="baseline", family=family, step="baseline", execution_timeout=timeout),
+    ]
+    return before, [GpuTaskOperator(task_id="merge", family=family, step="merge", execution_timeout=timeout)]
 
 
 def _schedule(family: str, settings: Settings) -> Asset | AssetOrTimeSchedule:

@@ -49,21 +49,21 @@ class ChooseCollectionOperator(BaseOperator):
 
     ui_color = "#f1f3f4"
 
-    def execute(self, context: Context) -> list[dict[str, str]]:
+    def execute(self, context: Context) -> list[dict[str, Any]]:
         """Choose.
 
         :raises BadConfiguration: there is no collection.
         """
         first, *others = chosen_collections(context)
         self.log.info("This run trains on %s%s", first, f"; runs of their own: {', '.join(others)}" if others else "")
-        return [{"collection": name} for name in others]
+        return [{"collection": name, "decisions": asked_decisions(context, name)} for name in others]
 
 
 class PrepareTrainingOperator(_TrainingOperator):
     """Make the data of a training and write down what is to be done.
 
-    Skipped, with all that follows, when the same data, arguments and base were trained before: an event that comes twice
-    trains once.
+    Skipped, with all that follows, when the same data, arguments and base were trained before, or when the decision that
+    woke it is carried out by another run: an event that comes twice trains once.
     """
 
     ui_color = "#e8f0fe"
@@ -75,13 +75,22 @@ class PrepareTrainingOperator(_TrainingOperator):
         :raises BadConfiguration: a field of the form is impossible.
         """
         from include.indexing.progress import Silent
+        from include.monitoring.carrying import TakenAlready, begin_training, end_training
         from include.training.pipeline import AlreadyDone, prepare
 
         name = chosen_collections(context)[0]
         with _opened() as (settings, pool):
             try:
+                asked = asked_decisions(context, name)
+                decision = begin_training(pool, settings.environment, self.family, name, self.run_key, asked)
+            except TakenAlready as taken:
+                raise AirflowSkipException(str(taken)) from None
+            if decision is not None:
+                self.log.info("This run carries out decision %d: %s", decision.id, decision.reason)
+            try:
                 run = prepare(settings, pool, self.run_key, request_of(self.family, name, context["params"]), progress=Silent())
             except AlreadyDone as done:
+                end_training(pool, self.run_key, (), note=str(done))
                 raise AirflowSkipException(str(done)) from None
         self.log.info("Training %d of the %s of %s, dataset %s", run.id, self.family, name, run.dataset_id)
 
@@ -97,13 +106,29 @@ def chosen_collections(context: Context) -> list[str]:
     if named := str(context["params"].get("collection") or ""):
         return [named]
     known = collection_names(settings_from_airflow())
-    events = [event for found in (context.get("triggering_asset_events") or {}).values() for event in found]
-    asked = {str(event.extra["collection"]) for event in events if (event.extra or {}).get("collection")}
+    asked = {str(extra["collection"]) for extra in _events(context) if extra.get("collection")}
     wanted = sorted(asked & set(known)) if asked else known
     if not wanted:
         why = f"there is no collection file for {', '.join(sorted(asked))}" if asked else "there is no collection file"
         raise BadConfiguration("no collection to train on", why, "Name one in the form, or add its file")
     return wanted
+
+
+def asked_decisions(context: Context, collection: str) -> list[int]:
+    """The decisions that started a run, if nothing else did; an event of another kind asks by itself."""
+    if handed_on := (context["dag_run"].conf or {}).get("decisions"):
+        return [int(one) for one in handed_on]
+    mine = [extra for extra in _events(context) if extra.get("collection") in (None, collection)]
+    if any("decision" not in extra for extra in mine):
+        return []
+    return [int(extra["decision"]) for extra in mine]
+
+
+def _events(context: Context) -> list[dict[str, Any]]:
+    """What the events that started a run say; that of a trigger has it one level deeper than that of REST."""
+    events = [event for found in (context.get("triggering_asset_events") or {}).values() for event in found]
+    extras = [dict(event.extra or {}) for event in events]
+    return [dict(extra["payload"] or {}) if isinstance(extra.get("payload"), dict) else extra for extra in extras]
 
 
 class CheckTrainingDataOperator(_TrainingOperator):
@@ -121,6 +146,24 @@ class CheckTrainingDataOperator(_TrainingOperator):
         with _opened() as (settings, pool), failing(pool, self.run_key):
             report = check(settings, pool, self.run_key)
         self.log.info("Data is sound: %s", report)
+
+
+class EstimateOperator(_TrainingOperator):
+    """Tell what a training takes, and refuse it before a GPU is asked for when it cannot fit where it is to run."""
+
+    ui_color = "#e6f4ea"
+
+    def execute(self, context: Context) -> None:
+        """Estimate.
+
+        :raises Terminal: it needs more memory or time than there is; the message has what would fit.
+        """
+        from include.training.llm.forecast import forecast
+        from include.training.pipeline import failing
+
+        with _opened() as (settings, pool), failing(pool, self.run_key):
+            found = forecast(settings, pool, self.run_key)
+        self.log.info("Expected: %s", found)
 
 
 class BaselineOperator(_TrainingOperator):
@@ -172,7 +215,7 @@ class JudgeModelOperator(_TrainingOperator, SkipMixin):
             self.log.info("training.promotion is never: promote it with `ragworks promote %s %d`", self.family, version)
         else:
             return
-        self.skip(context["ti"], self.get_flat_relatives(upstream=False))
+        self.skip(context["ti"], [task for task in self.get_flat_relatives(upstream=False) if not task.is_teardown])
 
 
 class ApproveModelOperator(ApprovalOperator):
@@ -266,6 +309,40 @@ class VerifyModelOperator(_TrainingOperator):
             run = _run(pool, self.run_key)
             found = verify(settings, pool, self.family, _collection(pool, run))
         self.log.info("The new %s answers: %s", self.family, found)
+
+
+class CloseTrainingOperator(_TrainingOperator):
+    """Write down how the training ended, whatever happened, and tell people when it failed or was taken back.
+
+    It is a teardown: it runs after all others, and does not make a failed run a success.
+    """
+
+    ui_color = "#f1f3f4"
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Close. Returns the outcome that the decision keeps which asked for the training, if one did."""
+        from include.monitoring.carrying import end_training
+        from ragworks.notifiers import Message, tell
+
+        failed = _failed_tasks(context, self.task_id)
+        with _opened() as (_, pool):
+            outcome = end_training(pool, self.run_key, failed)
+        self.log.info("Outcome: %s", outcome)
+        if failed:
+            back = "verify" in failed and outcome.get("version")
+            what = f"{self.family} {outcome['version']} was taken back" if back else f"A training of the {self.family} failed"
+            why = outcome.get("error") or "The log of that task says why"
+            text = f"Run {self.run_key}, task {', '.join(failed)}. {why}. What served before serves"
+            tell(Message(what, f"{text}; see: ragworks models {self.family}"))
+        return outcome
+
+
+def _failed_tasks(context: Context, but: str) -> list[str]:
+    """The tasks of this run that failed; those that follow a failed one are not counted."""
+    dag_run = context["dag_run"]
+    found = context["ti"].get_task_states(dag_id=dag_run.dag_id, run_ids=[dag_run.run_id])
+    states = found.get(dag_run.run_id, {})
+    return sorted(task for task, state in states.items() if str(state) == "failed" and task != but)
 
 
 @contextmanager
