@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 # Code is left alone: a[1] in it is no citation.
 _TOKEN = re.compile(r"(?P<code>```.*?```|`[^`\n]*`)|\s*\[(?P<numbers>\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\](?!\()", re.DOTALL)
@@ -44,6 +44,19 @@ def clean_stream(pieces: Iterable[str], known: int, unknown: set[int]) -> Iterat
 def numbers(text: str) -> list[int]:
     """The citations of a sentence in order, each once."""
     return list(dict.fromkeys(int(n) for n in _NUMBERS.findall(_without_code(text))))
+
+
+def renumbered(text: str, numbers: Mapping[int, int]) -> str:
+    """The text with other numbers in its citations, without those that have none."""
+
+    def kept(match: re.Match[str]) -> str:
+        if match["numbers"] is None:
+            return match[0]
+        right = [numbers[n] for n in map(int, re.findall(r"\d+", match["numbers"])) if n in numbers]
+        space = match[0][: len(match[0]) - len(match[0].lstrip())]
+        return space + "".join(f"[{n}]" for n in dict.fromkeys(right)) if right else ""
+
+    return _TOKEN.sub(kept, text)
 
 
 def without(text: str) -> str:

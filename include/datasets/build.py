@@ -66,11 +66,24 @@ def build_dataset(
         with pool.connection() as connection:
             made = datasets.of_run(connection, index.collection, options.name, run_key) if run_key else None
             golden = golden_of(connection, index.collection)
-        return made or _Build(index, options, golden).run(settings, run_key)
+        return made or Build(index, options, golden).run(settings, run_key)
 
 
 @dataclass(frozen=True, slots=True)
-class _Build:
+class Found:
+    """Questions with the passages that answer them, worth learning and not judging.
+
+    :param judges: documents that golden queries judge by.
+    :param known: normalised question → documents that answer it, wherever that is known from.
+    """
+
+    questions: list[Question]
+    judges: Barred
+    known: dict[str, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
     """One dataset in the making."""
 
     index: LiveIndex
@@ -78,17 +91,10 @@ class _Build:
     golden: Golden
 
     def run(self, settings: Settings, run_key: str) -> Dataset:
+        """Make it."""
         tally = Tally()
-        judges = Barred(self.index, self.golden.documents if self.options.golden == "documents" else ())
-        questions = gather(settings, self.index, self.options, judges, tally)
-        known = known_answers(questions)
-        for query, documents in self.golden.questions.items():
-            known[query] = known.get(query, frozenset()) | documents
-        kept = self._without_golden(self._worth_asking(questions, tally), judges, tally)
-        kept = sorted(kept, key=lambda q: drawn(self.options.seed, q.query, q.document))
-        tally.drop("over_max_rows", len(kept) - self.options.max_rows)
-        placed = self._placed(kept[: self.options.max_rows], tally)
-        found = self._found_again(self._unlike(placed, tally), tally)
+        gathered = self.find(settings, tally)
+        found, judges, known = gathered.questions, gathered.judges, gathered.known
         sides = self._sides(found)
         dev = Barred(self.index, {q.document for q, side in zip(found, sides, strict=True) if side == "dev"})
         crossing = dev.among(q.document for q, side in zip(found, sides, strict=True) if side == "train")
@@ -101,6 +107,19 @@ class _Build:
             )  # fmt: skip
         both = Barred(self.index, judges.documents | dev.documents)
         return self._save(rows, {"train": both, "dev": judges}, known, tally, run_key)
+
+    def find(self, settings: Settings, tally: Tally) -> Found:
+        """Gather, leave out what is worth nothing or judges, and look up what answers; the split is yet to be made."""
+        judges = Barred(self.index, self.golden.documents if self.options.golden == "documents" else ())
+        questions = gather(settings, self.index, self.options, judges, tally)
+        known = known_answers(questions)
+        for query, documents in self.golden.questions.items():
+            known[query] = known.get(query, frozenset()) | documents
+        kept = self._without_golden(self._worth_asking(questions, tally), judges, tally)
+        kept = sorted(kept, key=lambda q: drawn(self.options.seed, q.query, q.document))
+        tally.drop("over_max_rows", len(kept) - self.options.max_rows)
+        placed = self._placed(kept[: self.options.max_rows], tally)
+        return Found(self._found_again(self._unlike(placed, tally), tally), judges, known)
 
     def _worth_asking(self, questions: Sequence[Question], tally: Tally) -> list[Question]:
         """Without what is no question, what stands there twice, and made questions that ask for several documents."""
@@ -177,14 +196,9 @@ class _Build:
         return kept
 
     def _sides(self, questions: Sequence[Question]) -> list[Literal["train", "dev"]]:
-        keys = [self._keys(question) for question in questions]
+        keys = [belongs_to(self.index, question) for question in questions]
         options = self.options
         return assign(keys, dev_share=options.dev_share, min_dev=options.min_dev, seed=options.seed)
-
-    def _keys(self, question: Question) -> tuple[str, ...]:
-        """By which rows belong together."""
-        passage = text_hash(normalised(found_passage(question).text))
-        return f"d {self.index.groups.of(question.document)}", f"q {normalised(question.query)}", f"p {passage}"
 
     def _save(
         self,
@@ -220,6 +234,12 @@ class _Build:
             "threshold": self.index.threshold,
             "run_key": run_key,
         }
+
+
+def belongs_to(index: LiveIndex, question: Question) -> tuple[str, ...]:
+    """By which rows belong together: document with its near-duplicates, question, passage."""
+    passage = text_hash(normalised(found_passage(question).text))
+    return f"d {index.groups.of(question.document)}", f"q {normalised(question.query)}", f"p {passage}"
 
 
 def _pair(question: Question, side: Literal["train", "dev"], negatives: Any) -> Pair:

@@ -67,7 +67,12 @@ def read_lines(path: str) -> Iterator[Line]:
 
 
 def write_lines(path: str, rows: Iterable[Pair], dataset: int) -> int:
-    """Write rows to a file, gzipped if its name ends so; the file appears whole or not at all.
+    """Write rows to a file; returns how many. See :func:`write_objects`."""
+    return write_objects(path, (as_line(row, dataset) for row in rows))
+
+
+def write_objects(path: str, objects: Iterable[Mapping[str, Any]]) -> int:
+    """Write a line each to a file, gzipped if its name ends so; the file appears whole or not at all.
 
     :return: how many.
     :raises BadConfiguration: it cannot be written.
@@ -77,8 +82,8 @@ def write_lines(path: str, rows: Iterable[Pair], dataset: int) -> int:
     count = 0
     try:
         with _open(part, gzipped=path.endswith(".gz")) as file:
-            for count, row in enumerate(rows, 1):  # noqa: B007 - what is left is the number of rows
-                file.write(json.dumps(as_line(row, dataset), ensure_ascii=False) + "\n")
+            for count, one in enumerate(objects, 1):  # noqa: B007 - what is left is the number of lines
+                file.write(json.dumps(one, ensure_ascii=False) + "\n")
         part.replace(target)
     except OSError as error:
         part.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ def assign(
     :param dev_share: share of the rows that development gets.
     :param min_dev: rows that it gets at least, though never more than half.
     """
-    groups = _groups(rows)
+    groups = grouped(rows)
     wanted = min(max(math.ceil(dev_share * len(rows)), min_dev), len(rows) // 2)
     dev: set[int] = set()
     for _, members in sorted((_place(name, seed), members) for name, members in groups.items()):
@@ -38,7 +38,7 @@ def assign(
     return ["dev" if number in dev else "train" for number in range(len(rows))]
 
 
-def _groups(rows: Sequence[Sequence[str]]) -> dict[str, list[int]]:
+def grouped(rows: Sequence[Sequence[str]]) -> dict[str, list[int]]:
     """Name of a group (its least key) → its rows."""
     parent: dict[str, str] = {}
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from include.store.datasets import Dataset, Split
     from include.store.pool import Connection
 
-QUESTION = "question"  # of a row's metadata: what was asked, where the last user message holds passages too
+# Of a row's metadata: what was asked, where the last user message holds passages too; and where these passages stand.
+QUESTION, PASSAGES = "question", "passages"
 
 Kind = Literal["conversations", "preferences"]
 
@@ -103,8 +104,8 @@ def conversations(connection: Connection, dataset_id: int, split: str | None = N
     with connection.cursor(name="conversations") as cursor:
         cursor.itersize = 500
         for messages, *rest in cursor.execute(_ROWS, {"d": dataset_id, "split": split}):
-            *values, documents = rest
-            yield Conversation(tuple(messages), *values, tuple(documents))
+            values: tuple[Any, ...] = (tuple(messages), *rest[:-1], tuple(rest[-1]))
+            yield Conversation(*values)
 
 
 class _Writer:

@@ -1,0 +1,16 @@
+"""What the data of each family of models can be told. DAG files import this: nothing heavy may come in here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from include.datasets.conversations.options import LlmDataOptions
+from include.datasets.options import DatasetOptions
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+def data_options(family: str) -> type[BaseModel]:
+    """Conversations for a language model; pairs of a question and its passage for the others."""
+    return LlmDataOptions if family == "llm" else DatasetOptions
