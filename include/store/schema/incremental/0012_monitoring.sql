@@ -138,3 +138,32 @@ create table ragworks.told (
     primary key (collection_id, subject)
 );
 comment on column ragworks.told.subject is 'breach:12, decision:7:waiting …';
+
+-- What a person made of feedback. `new` is what waits in the queue; accepted with edited: the reviewer put it right.
+alter table ragworks.feedback
+    add column edited      boolean not null default false,
+    add column wrong       int[],
+    add column purpose     text check (purpose in ('golden', 'training')),
+    add column reviewed_by text not null default '';
+create index feedback_waiting on ragworks.feedback (created_at) where state = 'new';
+comment on column ragworks.feedback.wrong is 'numbers of the passages shown that do not answer; null: nobody said which';
+comment on column ragworks.feedback.purpose is 'what it is used for once accepted: to judge by, or to learn from';
+
+-- A live question answered by a challenger too, beside the request. Numbers alone: what was found is not kept.
+create table ragworks.shadow (
+    query_id     uuid primary key references ragworks.query_log on delete cascade,
+    model_run_id bigint not null references ragworks.model_run on delete cascade,
+    depth        int not null check (depth > 0),
+    overlap      double precision check (overlap between 0 and 1),
+    rbo          double precision check (rbo between 0 and 1),
+    same_first   boolean,
+    live_seconds double precision,
+    seconds      double precision,
+    error        text,
+    created_at   timestamptz not null default now(),
+    check ((error is null) = (overlap is not null))
+);
+create index shadow_by_run on ragworks.shadow (model_run_id, created_at);
+comment on column ragworks.shadow.overlap is 'share of the live results of the first depth that the challenger finds as well';
+comment on column ragworks.shadow.rbo is 'extrapolated rank-biased overlap, p 0.9';
+comment on column ragworks.shadow.error is 'name of the exception, without its words';
