@@ -193,7 +193,7 @@ def _outdated_golden(case: _Case) -> Decision | None:
     if max(case.facts.labels.values(), default=0) >= case.policy.minimum_labels:
         return None
     reason = f"{case.said}; the golden queries do not show it: they are of other topics"
-    refused = (("train", _few(case, max(case.facts.labels.values(), default=0))),)
+    refused = (("train", _few(max(case.facts.labels.values(), default=0), case.policy)),)
     return _by_policy("refresh_golden", None, case.policy.policy.refresh_golden, reason, refused)
 
 
@@ -202,7 +202,7 @@ def _train(case: _Case) -> Decision:
     family, refused = _family(case)
     if family is None:
         return _told("ask", f"{case.said}; every model that could mend it was tried", refused)
-    if (why := _hindered(case, family)) is not None:
+    if (why := hindered(family, case.facts, case.policy, at=case.at)) is not None:
         return _told("notify", f"{case.said}; {family} is not trained: {why}", (*refused, (f"train {family}", why)))
     reason = f"{case.said}; {case.facts.labels.get(family, 0)} new labels to train a {family} on"
     return _by_policy("train", family, getattr(case.policy.policy, family), reason, refused)
@@ -228,22 +228,17 @@ def _family(case: _Case) -> tuple[str | None, tuple[tuple[str, str], ...]]:
 
 
 def hindered(family: str, facts: Facts, policy: Monitoring, *, at: datetime) -> str | None:
-    """What speaks against a training that somebody asks for; None: nothing."""
-    return _hindered(_Case((), facts, policy, at), family)
-
-
-def _hindered(case: _Case, family: str) -> str | None:
-    facts, policy = case.facts, case.policy
+    """Why a family is not trained now, in words; None: nothing speaks against it."""
     if facts.running:
         return f"a training is running ({', '.join(facts.running)})"
-    if facts.trained is not None and case.at < (rested := facts.trained + timedelta(days=policy.training_cool_down_days)):
+    if facts.trained is not None and at < (rested := facts.trained + timedelta(days=policy.training_cool_down_days)):
         return f"cool-down: the last training was asked for {facts.trained:%Y-%m-%d}, the next may come {rested:%Y-%m-%d}"
     if (labels := facts.labels.get(family, 0)) < policy.minimum_labels:
-        return _few(case, labels)
-    if facts.gpu_hours >= policy.gpu_hours_a_month > 0 or policy.gpu_hours_a_month == 0:
+        return _few(labels, policy)
+    if facts.gpu_hours >= policy.gpu_hours_a_month:
         return f"the budget is spent: {facts.gpu_hours:.1f} of {policy.gpu_hours_a_month:g} GPU hours in 30 days"
     return None
 
 
-def _few(case: _Case, labels: int) -> str:
-    return f"too little to learn from: {labels} new labels, {case.policy.minimum_labels} are needed"
+def _few(labels: int, policy: Monitoring) -> str:
+    return f"too little to learn from: {labels} new labels, {policy.minimum_labels} are needed"
