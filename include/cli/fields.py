@@ -7,15 +7,20 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pydantic import BaseModel
 
 
-def add_fields(group: Any, model: type[BaseModel], *, prefix: str = "", dest: str = "") -> None:
+def add_fields(group: Any, model: type[BaseModel], *, prefix: str = "", dest: str = "", but: Collection[str] = ()) -> None:
     """One option a field; what a value may be is checked with the other fields (:func:`include.training.arguments.checked`).
 
     :param prefix: before the option's name; ``dest`` before the argument's.
+    :param but: fields that have their option already.
     """
     for name, schema in model.model_json_schema()["properties"].items():
+        if name in but:
+            continue
         option = "--" + (prefix + name).replace("_", "-")
         default = schema.get("default")
         shown = f" (default {json.dumps(default)})" if default not in (None, "", []) else ""

@@ -10,7 +10,7 @@ from include.errors import BadData
 from include.evaluation.checked_lines import Wrong
 from include.evaluation.checked_lines import metadata as checked_metadata
 from include.evaluation.judgements import read_qrels, read_query_rows
-from include.store import evaluations, feedback
+from include.store import evaluations, feedback, review_queue
 from include.store.answering_passages import Passage
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def _enough_documents(path: str, missing: list[str], of: int) -> None:
 def from_feedback(connection: Connection, collection: int, tally: Tally) -> Iterator[Question]:
     """What users said and a person accepted: a better document, or a thumb up for an answer, whose citations then count.
 
-    A thumb up for a search says not which of its results was meant, so it gives nothing.
+    A thumb up for a search says not which of its results was meant, so it gives nothing. Passages that do not answer, as a
+    reviewer or a thumb down says, follow with the label 0, where nobody says of the same question that they do.
     """
     better = evaluations.accepted_feedback(connection, collection)
     praised = feedback.praised_citations(connection, collection)
@@ -74,6 +75,11 @@ def from_feedback(connection: Connection, collection: int, tally: Tally) -> Iter
             yield Question(query.query, span.document, span.start, span.end, origin="feedback")
     for text, document, start, end in praised:
         yield Question(text, document, start, end, origin="feedback")
+    right = {(query.query, span.document) for query in better for span in query.spans} | {row[:2] for row in praised}
+    wrong = [row for row in review_queue.disliked(connection, collection) if row[:2] not in right]
+    tally.notes["disliked"] = len(wrong)
+    for text, document, start, end in wrong:
+        yield Question(text, document, start, end, label=0.0, origin="feedback")
 
 
 def from_file(path: str, held: frozenset[str] | set[str], tally: Tally) -> Iterator[Question]:

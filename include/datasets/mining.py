@@ -84,6 +84,7 @@ def mine(
     """The negatives of each question in order, a batch in memory at a time.
 
     Those that a source gave are kept where they may be seen. What people judged wrong, and all if none are wanted, gets none.
+    What users disliked for a question comes before what is found.
 
     :param known: normalised question → documents that answer it.
     :param barred: for each question the documents that must not be seen on its side.
@@ -91,6 +92,7 @@ def mine(
     rule = Rule(options.negatives, options.margin, index.threshold, options.seed)
     wanted = [options.negatives > 0 and q.negatives is None and q.label > 0 for q in questions]
     asked = (question.query for question, wants in zip(questions, wanted, strict=True) if wants)
+    disliked = _disliked(questions)
     found = index.ask(asked, depth=options.depth, mode=options.mining)
     index.progress.step("hard negatives", sum(wanted))
     without = 0
@@ -103,11 +105,31 @@ def mine(
         hits = next(found)
         unseen = out.among(hit.document for hit in hits)
         negatives = negatives_of(hits, question.query, right, answers=answers, barred=unseen, groups=index.groups, rule=rule)
+        shown = _allowed(disliked.get(normalised(question.query), ()), out, tally)
+        negatives = _joined([one for one in shown if not same_passage(one.text, right.text, rule.same)], negatives, rule.count)
         without += not negatives
         index.progress.advance(1)
         yield tuple(negatives)
     if without:
         tally.notes["without_negatives"] = without
+
+
+def _disliked(questions: Sequence[Question]) -> dict[str, list[Negative]]:
+    """Normalised question → passages that users were shown for it and that do not answer."""
+    told: dict[str, list[Negative]] = {}
+    for question in questions:
+        if question.origin == "feedback" and question.label <= 0:
+            passage = found_passage(question)
+            negative = Negative(passage.document, passage.start, passage.end, passage.text, round(passage.score, 4))
+            told.setdefault(normalised(question.query), []).append(negative)
+    return told
+
+
+def _joined(first: Sequence[Negative], then: Sequence[Negative], count: int) -> list[Negative]:
+    """At most ``count``, each passage once."""
+    once = {(one.uri, one.start, one.end): one for one in (*then, *first)}  # what was disliked stands for what was mined
+    places = dict.fromkeys((one.uri, one.start, one.end) for one in (*first, *then))
+    return [once[place] for place in places][:count]
 
 
 def _allowed(given: Sequence[Negative], barred: Barred, tally: Tally) -> tuple[Negative, ...]:

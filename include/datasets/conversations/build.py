@@ -127,7 +127,7 @@ class _Making:
         """With sides; without near-duplicates that no cluster joined, on two of them."""
         if not items:
             return []
-        near = near_keys([item.question for item in items], self.options.near_duplicate)
+        near = near_keys([(item.question, item.asked) for item in items], self.options.near_duplicate)
         keys = [(*item.keys, *alike) for item, alike in zip(items, near, strict=True)]
         sides = sides_of(keys, [item.given for item in items], self.options)
         of_side: dict[Split, set[str]] = {"train": set(), "dev": set(), "test": set()}

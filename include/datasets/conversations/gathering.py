@@ -9,6 +9,7 @@ from include.answering.prompts import load_prompt
 from include.datasets.build import Build, Found, belongs_to
 from include.datasets.conversations.drafts import text_keys
 from include.datasets.conversations.feedback import feedback_drafts
+from include.datasets.conversations.held_out import asked
 from include.datasets.conversations.lines import read_conversations
 from include.datasets.filters import normalised
 from include.datasets.kept_out import Barred
@@ -37,13 +38,15 @@ _MOST = 200_000  # pairs that the questions may be: the limit of conversations i
 class Item:
     """One conversation to be: a question whose answer is yet to come, a draft, or a finished one of a file.
 
-    :param keys: by which it belongs together with others; its question is compared besides.
+    :param asked: all that users say in it: the question, of a file's conversation the questions before it too.
+    :param keys: by which it belongs together with others; what is asked is compared besides.
     :param documents: those that answer it.
     :param given: the side that a file gives it.
     """
 
     source: Question | Draft | Conversation
     question: str
+    asked: str
     keys: tuple[str, ...]
     documents: frozenset[str]
     given: Split | None = None
@@ -149,12 +152,13 @@ class Gathering:
                 yield question
 
     def _of_question(self, question: Question) -> Item:
-        return Item(question, question.query, belongs_to(self.index, question), frozenset((question.document,)))
+        keys = belongs_to(self.index, question)
+        return Item(question, question.query, question.query, keys, frozenset((question.document,)))
 
     def _of_draft(self, draft: Draft) -> Item:
         abstains = load_prompt(self.config.answers.prompt).is_abstention(draft.answer)
         keys = (*self._groups(draft.documents), *text_keys(draft.question, draft.answer, abstains=abstains))
-        return Item(draft, draft.question, keys, frozenset(draft.documents))
+        return Item(draft, draft.question, draft.question, keys, frozenset(draft.documents))
 
     def _of_lines(self, judges: Barred) -> Iterator[Item]:
         """Conversations of the file that may be learned, with the sides it gives them."""
@@ -172,7 +176,7 @@ class Gathering:
             else:
                 seen.add(key)
                 keys = (*self._groups(row.named), *text_keys(row.question, row.answer))
-                yield Item(row, row.question, keys, frozenset(row.named), line.split)
+                yield Item(row, row.question, asked(row), keys, frozenset(row.named), line.split)
 
     def _groups(self, documents: Sequence[str]) -> Iterator[str]:
         return (f"d {self.index.groups.of(uri)}" for uri in documents)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.datasets.conversations.drafts import text_keys
+from include.datasets.conversations.held_out import asked
 from include.datasets.conversations.lines import lines_of, read_conversations
 from include.datasets.conversations.options import LlmDataOptions
 from include.datasets.conversations.sides import near_keys, sides_of
@@ -39,7 +40,7 @@ def import_conversations(
     Lines that do not say on which side they are get one.
 
     :param collection: id of the collection.
-    :param name: of the dataset; None: as the version that was exported, else the kind.
+    :param name: of the dataset; None: that of the version that was exported, else the kind.
     :raises BadData: malformed lines, each by its number; nothing is saved.
     """
     progress.step("read conversations", None)
@@ -63,7 +64,7 @@ def import_conversations(
 
 def keys_of(rows: list[Conversation], threshold: float) -> list[tuple[str, ...]]:
     """By which conversations belong together: documents, questions that are nearly the same, long answers."""
-    near = near_keys([row.question for row in rows], threshold)
+    near = near_keys([(row.question, asked(row)) for row in rows], threshold)
     return [
         (*(f"d {uri}" for uri in row.named), *text_keys(row.question, row.answer), *keys)
         for row, keys in zip(rows, near, strict=True)

@@ -21,7 +21,9 @@ class LlmDataOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str = Field(
-        default="conversations", pattern=r"^[a-z][a-z0-9_-]{0,47}$", description="Of the dataset; versions count."
+        default="",
+        pattern=r"^[a-z][a-z0-9_-]{0,47}$|^$",
+        description="Of the dataset; versions count. Empty: as its kind.",
     )
     kind: Kind = Field(
         default="conversations",
@@ -75,6 +77,13 @@ class LlmDataOptions(BaseModel):
     min_train: int = Field(default=50, ge=1, le=200_000, description="Fewer conversations to learn from are refused.")
     min_dev: int = Field(default=20, ge=1, le=100_000, description="Fewer conversations of development are refused.")
     min_test: int = Field(default=0, ge=0, le=100_000, description="Fewer conversations of the test split are refused.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: Any) -> Any:
+        if isinstance(values, dict) and not values.get("name"):
+            return {**values, "name": values.get("kind", "conversations")}
+        return values
 
     @field_validator("sources", "styles", mode="before")
     @classmethod

@@ -14,10 +14,16 @@ if TYPE_CHECKING:
     from include.store.datasets import Split
 
 
-def near_keys(questions: Sequence[str], threshold: float) -> list[tuple[str, ...]]:
-    """For each question the keys it shares with those that say nearly the same, or hold it."""
-    held = HeldOut(list(enumerate(questions)), threshold)
-    return [(f"n {number}", *(f"n {match.key}" for match in held.matches(text))) for number, text in enumerate(questions)]
+def near_keys(asked: Sequence[tuple[str, str]], threshold: float) -> list[tuple[str, ...]]:
+    """For each question the keys it shares with those that say nearly the same, or that its conversation holds.
+
+    :param asked: the question, and all that users say in its conversation.
+    """
+    held = HeldOut([(number, question) for number, (question, _) in enumerate(asked)], threshold)
+    return [
+        (f"n {number}", *(f"n {match.key}" for match in held.matches(question, whole)))
+        for number, (question, whole) in enumerate(asked)
+    ]
 
 
 def sides_of(keys: Sequence[Sequence[str]], given: Sequence[Split | None], options: LlmDataOptions) -> list[Split]:
