@@ -1,5 +1,7 @@
 """The steps of a training, in order: data, check, baseline, train, evaluate, judge, promote, verify.
 
+A language model has two more: what it takes is told before the baseline, and adapters are merged after the training.
+
 The command line runs them in one process, Airflow runs each as a task; both call the functions here, and between them
 nothing passes but the run key: each step reads the row that the one before left.
 """
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from include.config import Settings
+    from include.datasets.conversations.options import LlmDataOptions
     from include.datasets.options import DatasetOptions
     from include.indexing.progress import Progress
     from include.registry.decision import Decision
@@ -59,7 +62,7 @@ class Request:
     family: str
     collection: str
     arguments: TrainingArguments
-    data: DatasetOptions
+    data: DatasetOptions | LlmDataOptions
     dataset: int | None = None
     force: bool = False
 
@@ -94,12 +97,13 @@ def check(settings: Settings, pool: Pool, run_key: str) -> dict[str, Any]:
     :raises BadData: an expectation fails, or a document stands on two sides; the run is failed with the reason.
     """
     from include.datasets.check import check_dataset
+    from include.datasets.conversations.check import check_conversations
 
     del settings
     with pool.connection() as connection:
         run = model_runs.by_key(connection, run_key)
         dataset = datasets.dataset(connection, run.dataset_id or 0)
-    return check_dataset(pool, run.collection_id, dataset)
+    return (check_dataset if dataset.kind == "pairs" else check_conversations)(pool, run.collection_id, dataset)
 
 
 @lru_cache(maxsize=1)
@@ -112,14 +116,47 @@ def code_version() -> str:
 
 
 def _dataset(settings: Settings, pool: Pool, run_key: str, request: Request, progress: Progress) -> Dataset:
-    from include.datasets.build import build_dataset
+    """What is trained on: of a run that was begun its own, else the one that is named, else one made now.
 
+    :raises BadConfiguration: it holds what this training cannot learn from.
+    """
+    from include.datasets.build import build_dataset
+    from include.datasets.conversations.build import build_conversations
+    from include.datasets.options import DatasetOptions
+
+    wanted = _learns_from(request)
     with pool.connection() as connection:
         known = model_runs.find(connection, run_key)
         chosen = known.dataset_id if known else request.dataset
         if chosen is not None:
-            return datasets.dataset(connection, chosen)
-    return build_dataset(settings, pool, request.collection, request.data, run_key=run_key, progress=progress)
+            return _of_kind(datasets.dataset(connection, chosen), wanted, request)
+    data = request.data
+    if isinstance(data, DatasetOptions):
+        _same_kind("pairs", wanted, "the options of the data", request)
+        return build_dataset(settings, pool, request.collection, data, run_key=run_key, progress=progress)
+    _same_kind(data.kind, wanted, "the options of the data", request)
+    return build_conversations(settings, pool, request.collection, data, run_key=run_key, progress=progress)
+
+
+def _learns_from(request: Request) -> str:
+    """The kind of dataset."""
+    if not isinstance(request.arguments, LlmArguments):
+        return "pairs"
+    return "preferences" if request.arguments.method == "dpo" else "conversations"
+
+
+def _of_kind(dataset: Dataset, wanted: str, request: Request) -> Dataset:
+    _same_kind(dataset.kind, wanted, f"dataset {dataset.id}", request)
+    return dataset
+
+
+def _same_kind(kind: str, wanted: str, what: str, request: Request) -> None:
+    if kind != wanted:
+        method = getattr(request.arguments, "method", None)
+        how = f"{request.family} with method {method}" if method and request.family == "llm" else request.family
+        raise BadConfiguration(
+            what, f"{kind}, and a training of {how} learns from {wanted}", f"Take a dataset of {wanted}, or set data_kind to it"
+        )  # fmt: skip
 
 
 def _resolved(settings: Settings, pool: Pool, request: Request) -> Request:
@@ -216,14 +253,21 @@ def run_training(
     from include.evaluation.challenge import baseline, evaluate_challenger
     from include.registry.promotion import promote
     from include.registry.verification import verify
+    from include.training.llm.candidates import merge_candidates
+    from include.training.llm.forecast import forecast
     from include.training.train import train
 
     run = prepare(settings, pool, run_key, request, progress=progress)
+    llm = request.family == "llm"
     with failing(pool, run_key):
         check(settings, pool, run_key)
+        if llm:
+            forecast(settings, pool, run_key)
         if run.baseline is None:
             baseline(settings, pool, run_key, progress=progress)
     train(settings, pool, run_key, progress=progress)
+    if llm:
+        merge_candidates(settings, pool, run_key, progress=progress)
     evaluate_challenger(settings, pool, run_key, progress=progress)
     ended = conclude(settings, pool, run_key)
     decision, version = ended.decision, ended.version
