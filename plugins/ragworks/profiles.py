@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from include.config import PROJECT_ROOT
 from include.errors import BadConfiguration
+from include.training.llm.fitting import Device
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +55,8 @@ class PodProfile(_Section):
     :param name: stands in logs, in the pod's annotation and in the training's manifest.
     :param node_selector: labels that the node must have, for example a GPU model.
     :param gpu_resource: what the nodes call a GPU; ``gpus`` how many the pod takes.
+    :param gpu_memory: of one GPU; null: not known, and a training of a language model is not refused for it.
+    :param gpu_tflops: peak of one GPU in bf16 without sparsity, in TFLOP/s; null: no time is estimated.
     :param price_per_hour: of one GPU, in your currency; null: the manifest holds GPU-seconds and no cost.
     :param kueue_queue: a LocalQueue of Kueue that admits the pod; null: the scheduler alone decides.
     :param schedule_timeout_seconds: how long the pod may find no node before the next profile is tried. Waiting in a queue of
@@ -65,11 +68,18 @@ class PodProfile(_Section):
     tolerations: tuple[Toleration, ...] = Field(default=(), strict=False)
     gpu_resource: str = Field(default="nvidia.com/gpu", pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")
     gpus: int = Field(default=1, ge=1, le=64)
+    gpu_memory: Quantity | None = None
+    gpu_tflops: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     cpu: Quantity = "4"
     memory: Quantity = "16Gi"
     price_per_hour: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     kueue_queue: LabelValue | None = Field(default=None, min_length=1)
     schedule_timeout_seconds: int = Field(default=600, ge=1, le=7 * 86_400)
+
+    def device(self) -> Device:
+        """One GPU of it, as the forecast of a training takes it."""
+        memory = quantity_bytes(self.gpu_memory) if self.gpu_memory else 0
+        return Device(self.name, memory, flops=(self.gpu_tflops or 0.0) * 1e12)
 
 
 class _File(_Section):
@@ -100,6 +110,16 @@ def read_profiles(path: Path = PROFILES) -> tuple[PodProfile, ...]:
     except ValidationError as error:
         problems = "; ".join(_explain(dict(e)) for e in error.errors())
         raise BadConfiguration(str(path), problems, "See docs/gpu-tasks.md for every key") from None
+
+
+_UNITS = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+def quantity_bytes(quantity: str) -> int:
+    """A quantity of Kubernetes in bytes."""
+    unit = next((one for one in ("Ki", "Mi", "Gi", "Ti", "k", "M", "G", "T", "m") if quantity.endswith(one)), "")
+    number = float(quantity.removesuffix(unit))
+    return round(number / 1000 if unit == "m" else number * _UNITS.get(unit, 1))
 
 
 _BY_DEPTH: dict[int, type[BaseModel]] = {1: _File, 3: PodProfile}

@@ -42,6 +42,7 @@ class Workload:
     :param targets: projections with an adapter.
     :param checkpointing: keep a layer's input alone, and compute the layer again in the backward pass.
     :param padded: sequences of different length in a batch: attention then keeps a mask of sequence x sequence.
+    :param packed: rows of several conversations, a batch flattened into one: the mask is of all its tokens by all.
     :param head: fused: trl's, which never holds all logits; full: model(labels=…) of transformers, which does.
     """
 
@@ -57,6 +58,7 @@ class Workload:
     method: Literal["sft", "dpo"] = "sft"
     head: Literal["fused", "full"] = "fused"
     device: Literal["cuda", "cpu"] = "cuda"
+    packed: bool = False
 
     @property
     def sequences(self) -> int:
@@ -146,14 +148,17 @@ def layer_bytes(shape: ModelShape, work: Workload) -> int:
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     on = [name for name in work.targets if name in shape.linears]
     norms = 2 * (4 * h + 4)  # inputs in float32, and one number a token
-    masked = work.padded and work.sequences > 1  # SDPA then wants keys and values for all heads, and keeps the mask as numbers
+    masked = work.packed or (
+        work.padded and work.sequences > 1
+    )  # SDPA then wants keys and values for all heads, and keeps the mask as numbers
     attention = e * (q + 2 * (q if masked else kv) + q) + 4 * shape.heads  # q, k, v, output; the sum of its exponentials
     gated = 3 * e * f  # gate, its activation, up
     inputs = _adapted_inputs(shape, on, shared=work.precision == "fp32" and not work.dropout) * e
     if work.dropout:  # the input after dropout is kept as above, and the mask
         inputs += sum(shape.linears[name][0] for name in on) * (1 if work.device == "cuda" else e)
     small = e * work.rank * len(on)
-    masks = work.sequences * work.sequence**2 * e if masked else 0
+    masked_tokens = work.tokens**2 if work.packed else work.sequences * work.sequence**2
+    masks = masked_tokens * e if masked else 0
     return work.tokens * (norms + attention + gated + inputs + small) + masks
 
 

@@ -77,10 +77,7 @@ def read_examples(
     :raises BadData: one cannot be written with the template, there is nothing to prefer, or all are too long.
     """
     found = [example_of(tokenizer, row, f"conversation {n} of split {split}") for n, row in enumerate(rows, 1)]
-    if method == "dpo":
-        found = [one for one in found if one.rejected]
-    else:
-        found = [replace(one, rejected=()) for one in found]
+    found = [one for one in found if one.rejected] if method == "dpo" else [replace(one, rejected=()) for one in found]
     if not found:
         why = "no conversation has a rejected answer beside the right one" if method == "dpo" else "there is none"
         raise BadData(f"split {split} of the dataset", why, "Build a dataset of preferences, or train with method sft")

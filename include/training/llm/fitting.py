@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from include.training.llm.estimate import GIB, Estimate, Workload, estimate
 
@@ -25,6 +25,7 @@ class Device:
     :param utilisation: share of ``flops`` that trainings reach.
     :param rate: measured tokens a second; counts in place of ``flops``.
     :param hours: longest that a task may take; 0: no limit.
+    :param kind: a GPU with CUDA, or a machine without one.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Device:
     utilisation: float = 0.35
     rate: float = 0.0
     hours: float = 0.0
+    kind: Literal["cuda", "cpu"] = "cuda"
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,10 +103,12 @@ def _trainer_of(job: Job, arguments: LlmArguments) -> tuple[type, Any]:
         "ddp_find_unused_parameters": False,
     }
     if arguments.method == "dpo":
-        from trl import DPOConfig, DPOTrainer
+        from trl.trainer.dpo_config import DPOConfig
+        from trl.trainer.dpo_trainer import DPOTrainer
 
         return _quiet(DPOTrainer), trainer_arguments(job, DPOConfig, beta=arguments.beta, **own)
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     return _quiet(SFTTrainer), trainer_arguments(job, SFTConfig, packing=arguments.packing, **own)
 

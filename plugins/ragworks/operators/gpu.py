@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from include.config import Settings
+    from include.store.model_runs import ModelRun
     from ragworks.operators.gpu_pod import GpuPodOperator
+    from ragworks.profiles import PodProfile
 
 TRAINING_KEY = "{{ dag.dag_id }}/{{ run_id }}"  # a run id alone is not unique among DAGs
 MAX_GPUS = 64
@@ -52,7 +54,7 @@ class GpuTaskOperator(BaseOperator):
     failed deletes the pod, or stops the process; either has ``grace_seconds`` to save a checkpoint. See docs/gpu-tasks.md.
 
     :param family: ``reranker``, ``embedder`` or ``llm``.
-    :param step: ``train`` or ``evaluate``.
+    :param step: ``baseline``, ``train``, ``merge`` or ``evaluate``.
     :param run_key: names the training; a retry with the same key goes on with it (templated).
     :param gpus: how many GPUs, 1 to 64; None: what each profile says (templated).
     :param image: container image; None: the template's (templated).
@@ -149,13 +151,12 @@ class GpuTaskOperator(BaseOperator):
         :raises BadConfiguration: an argument, the template or a profile is impossible.
         """
         from ragworks.operators.gpu_pod import GpuPodOperator
-        from ragworks.profiles import read_profiles
 
         cmd, *arguments = [text.replace("$(", "$$(") for text in self._arguments("python")]  # Kubernetes would expand $(NAME)
         self._in_pod = GpuPodOperator(
             task_id=self.task_id,
             execution_timeout=self.execution_timeout,
-            profiles=read_profiles(PROJECT_ROOT / self.profiles_file),
+            profiles=self._profiles(settings),
             gpus=_gpus(self.gpus),
             environment=_environment(settings),
             pod_template_file=str(PROJECT_ROOT / self.pod_template_file),
@@ -184,6 +185,27 @@ class GpuTaskOperator(BaseOperator):
         )
         return self._in_pod
 
+    def _profiles(self, settings: Settings) -> Sequence[PodProfile]:
+        """Those that a language model's forecast says will do; without a forecast all."""
+        from ragworks.profiles import read_profiles
+
+        profiles = read_profiles(PROJECT_ROOT / self.profiles_file)
+        forecast = self._row(settings).training.get("forecast") if self.family == "llm" else None
+        if not forecast:
+            return profiles
+        fitting = [profile for profile in profiles if profile.name in forecast["fitting"]]
+        if not fitting:
+            why = f"the training fits none of {', '.join(profile.name for profile in profiles)}"
+            raise BadConfiguration(f"training {self.run_key}", why, "Change its arguments, or add a profile with a larger GPU")
+        return fitting
+
+    def _row(self, settings: Settings) -> ModelRun:
+        from include.store import model_runs
+        from include.store.pool import open_pool
+
+        with open_pool(settings) as pool, pool.connection() as connection:
+            return model_runs.by_key(connection, self.run_key)
+
     def _arguments(self, python: str) -> list[str]:
         if self.family not in FAMILIES:
             raise BadConfiguration(f"family {self.family!r}", "there is no such family", f"Use one of {', '.join(FAMILIES)}")
@@ -201,7 +223,7 @@ class GpuTaskOperator(BaseOperator):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=PROJECT_ROOT,
-            env=os.environ | secret | {"PYTHONUNBUFFERED": "1"},
+            env=_memory(self.family) | os.environ | secret | {"PYTHONUNBUFFERED": "1"},
             start_new_session=True,
             text=True,
             errors="backslashreplace",
@@ -223,15 +245,18 @@ class GpuTaskOperator(BaseOperator):
         return process.wait()
 
     def _conclude(self, settings: Settings, end: End) -> None:
-        from include.store import model_runs
-        from include.store.pool import open_pool
-
-        with open_pool(settings) as pool, pool.connection() as connection:
-            run = model_runs.by_key(connection, self.run_key)
+        run = self._row(settings)
         if error := failure(end, run, self.step):
             raise error
         price = "" if run.cost is None else f", cost {run.cost:.2f}"
         self.log.info("Training %d is %s at step %d: %.0f GPU-seconds%s", run.id, run.state, run.step, run.gpu_seconds, price)
+
+
+def _memory(family: str) -> dict[str, str]:
+    """A language model's training takes what was estimated only where glibc gives freed memory back: docs/adapters.md."""
+    from include.training.llm.estimate import RETURN_MEMORY
+
+    return dict(RETURN_MEMORY) if family == "llm" else {}
 
 
 def _environment(settings: Settings) -> dict[str, str]:
