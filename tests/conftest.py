@@ -32,6 +32,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # two workers with two threads each wou
 GROUPS = {
     "tests/dags/test_live_airflow.py": "airflow",
     "tests/dags/test_live_training.py": "airflow",
+    "tests/dags/test_live_monitoring.py": "airflow",
     "tests/stack/test_airflow.py": "airflow",
     "tests/promises/test_fault_matrix.py": "faults",
     "tests/promises/test_other_faults.py": "faults",
@@ -42,6 +43,7 @@ FIRST = (
     "tests/promises/test_other_faults.py",
     "tests/dags/test_live_airflow.py",
     "tests/dags/test_live_training.py",
+    "tests/dags/test_live_monitoring.py",
     "tests/stack/test_airflow.py",
     "tests/promises",
     "tests/evaluation",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from include.monitoring import facts
+from include.monitoring.decision import hindered
 from include.store import alerts, decisions
 
 if TYPE_CHECKING:
@@ -58,13 +60,22 @@ def _ask(
     if alert.state == "resolved":
         return "it is over: nothing is trained"
     mode = str(getattr(collection.monitoring.policy, alert.family))
-    evidence = {"alert": {"id": alert.id, "source": alert.source, "key": alert.key, "title": alert.title, **alert.detail}}
+    known = facts.gather(connection, settings, collection_id, (), alert.received_at)
+    against = hindered(alert.family, known, collection.monitoring, at=alert.received_at)
+    if against is not None and mode == "auto":
+        mode = "approve"  # what monitoring would not do by itself a report does not do by itself either
+    refused = [{"action": "by itself", "why": against}] if against else []
+    evidence = {
+        "facts": facts.as_dict(known),
+        "refused": refused,
+        "alert": {"id": alert.id, "source": alert.source, "key": alert.key, "title": alert.title, **alert.detail},
+    }
     decision = decisions.save(
         connection, environment=settings.environment, collection=collection_id, at=alert.received_at, action="train",
         family=alert.family, mode=mode, state=STATES[mode], reason=f"{alert.source} asks for it: {alert.title}",
         evidence=evidence, breaches=(), monitor_key=run_key,
     )  # fmt: skip
     if decision is None:
-        known = decisions.open_decision(connection, settings.environment, collection_id)
-        return f"decision {known.id} is open: nothing is added to it" if known else "one like it was decided already"
-    return f"decision {decision} to train the {alert.family}, {STATES[mode]} (monitoring.policy.{alert.family}: {mode})"
+        open_one = decisions.open_decision(connection, settings.environment, collection_id)
+        return f"decision {open_one.id} is open: nothing is added to it" if open_one else "one like it was decided already"
+    return f"decision {decision} to train the {alert.family} is {STATES[mode]}" + (f": {against}" if against else "")

@@ -107,3 +107,24 @@ def note_told(connection: Connection, collection: int, subject: str) -> None:
     connection.execute(
         "insert into ragworks.told (collection_id, subject) values (%s, %s) on conflict do nothing", (collection, subject)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SeenAlert:
+    """A report that a monitor has looked at, and what came of it."""
+
+    id: int
+    source: str
+    state: str
+    title: str
+    outcome: str
+
+
+def seen(connection: Connection, environment: str, collection: int, since: datetime) -> list[SeenAlert]:
+    """Reports that were looked at since a moment, oldest first."""
+    with connection.cursor(row_factory=class_row(SeenAlert)) as cursor:
+        return cursor.execute(
+            "select id, source, state, title, outcome from ragworks.alert where environment = %s and collection_id = %s"
+            " and seen_at >= %s order by id",
+            (environment, collection, since),
+        ).fetchall()

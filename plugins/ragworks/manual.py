@@ -54,15 +54,19 @@ ragworks search {name} "…"
 
 def describe_training(family: str, description: str) -> str:
     """Markdown: what the steps do, who decides, and what to type."""
+    llm = family == "llm"
+    estimate = " **estimate** tells memory and time, and refuses what does not fit ·" if llm else ""
+    merge = " **merge** merges adapters where the form asks for it ·" if llm else ""
+    asked = "conversations and golden queries" if llm else "golden queries"
     return f"""# Train the {family}
 
 {description}.
 
-**data** makes or takes a dataset · **check** judges it before a GPU is asked for · **baseline** scores what serves now ·
-**train** on a GPU pod, or on this machine (`RAGWORKS_COMPUTE`); a retry goes on from the last checkpoint · **evaluate** asks
-champion and challenger the same golden queries · **gate** accepts the challenger only when it is surely better, quick enough
-and worse on no slice · **approve** asks a person (`training.promotion`) · **promote** puts it to work · **verify** asks a few
-questions, and takes it back if they are not answered.
+**data** makes or takes a dataset · **check** judges it before a GPU is asked for ·{estimate} **baseline** scores what serves
+now · **train** on a GPU pod, or on this machine (`RAGWORKS_COMPUTE`); a retry goes on from the last checkpoint ·{merge}
+**evaluate** asks champion and challenger the same {asked} · **gate** accepts the challenger only when it is surely better,
+quick enough and worse on no slice · **approve** asks a person (`training.promotion`) · **promote** puts it to work ·
+**verify** asks a few questions, and takes it back if they are not answered.
 
 A refused model is a result, not a failure: the steps after **gate** are skipped, and its log says why. The same data,
 arguments and base are trained once, however often the run is asked for; *Train again* in the form does it all the same.
@@ -77,6 +81,32 @@ ragworks models {family}                 # trainings, versions, verdicts, what s
 ragworks promote {family} VERSION        # by hand
 ragworks rollback-model {family}         # back to the one before, at once
 ragworks dataset NAME                    # what models are trained on
+```
+"""
+
+
+def describe_monitor(collection: Collection) -> str:
+    """Markdown: what is watched, when, what may be done about it, and what to type."""
+    name, watched = collection.name, collection.monitoring
+    policy = ", ".join(f"{action}: `{mode}`" for action, mode in watched.policy.model_dump().items())
+    cron = f"`{watched.schedule}` (cron, UTC); " if watched.schedule else ""
+    return f"""# Watch {name}
+
+**measure** measures the signals of every window that is over, opens and ends breaches, and decides · **tell** says what is new
+through the connections `ragworks_slack` and `ragworks_smtp` · **approve** asks a person about a decision that waits · **act**
+rolls back, or has the collection indexed. A training is begun by the asset `ragworks.<family>.retrain`, which the triggerer
+updates within seconds of a decision.
+
+| | |
+|---|---|
+| runs | {cron}after {watched.minimum_sample} judged answers; when another system reports something |
+| window | {watched.window_hours:g} hours, at least {watched.minimum_sample} questions |
+| may do | {policy} |
+| asks | for {collection.training.approval_hours:g} hours; then it is a no |
+
+```
+ragworks monitor {name}              # signals, breaches, decision
+ragworks monitor {name} --calibrate  # thresholds from its own history
 ```
 """
 

@@ -113,9 +113,9 @@ def send(channel: str, message: Message) -> None:
     :raises ServiceUnavailable: it does not answer; say it again.
     """
     if channel == SLACK_CONN_ID:
-        SlackNotifier(text=f"*{message.subject}*\n{message.text}").notify({})  # type: ignore[typeddict-item]
+        SlackNotifier(text=f"*{message.subject}*\n{message.text}").notify({})
     else:
-        EmailNotifier(subject=message.subject, text=message.text).notify({})  # type: ignore[typeddict-item]
+        EmailNotifier(subject=message.subject, text=message.text).notify({})
 
 
 def tell(message: Message) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import Asset, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable
 
 from include.config import AssetSchedule
-from ragworks.assets import source_asset
+from ragworks.assets import alert_asset, feedback_asset, source_asset
 
 if TYPE_CHECKING:
     from include.config import Collection
@@ -31,6 +31,15 @@ def schedule_of(collection: Collection) -> Schedule:
             return assets
         return AssetOrTimeSchedule(timetable=_cron(schedule.cron), assets=assets)
     return _cron(schedule)
+
+
+def monitor_schedule(collection: Collection) -> AssetAny | AssetOrTimeSchedule:
+    """When the collection's monitor runs: by cron (UTC), when enough answers were judged, and when something is reported."""
+    watched = collection.monitoring
+    assets = AssetAny(feedback_asset(collection.name, watched.minimum_sample), alert_asset(collection.name))
+    if watched.schedule is None:
+        return assets
+    return AssetOrTimeSchedule(timetable=_cron(watched.schedule), assets=assets)
 
 
 def describe_schedule(collection: Collection) -> str:

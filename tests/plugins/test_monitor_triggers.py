@@ -1,0 +1,166 @@
+"""From a row to an event to a training: each once, whatever is lost or doubled on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.module_loading import import_string
+
+from include.monitoring.carrying import TakenAlready, begin_training, end_training
+from include.store import alerts, awaited, decisions
+from include.store.pool import open_pool
+from ragworks.triggers.news import AlertTrigger, FeedbackTrigger
+from ragworks.triggers.retrain import RetrainTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from include.config import Settings
+    from include.store.pool import Pool
+
+QUIET = 0.7  # in which a trigger that repeats itself would
+
+
+@pytest.fixture
+def pool(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
+    """Our tables with one collection; Airflow has no connections, so the environment says where they are."""
+    monkeypatch.setenv("RAGWORKS_DATABASE_URL", settings.database_url or "")
+    monkeypatch.setenv("RAGWORKS_HOME", str(settings.home))
+    with open_pool(settings) as pool:
+        with pool.connection() as connection:
+            connection.execute("insert into ragworks.collection (name) values ('handbook')")
+        yield pool
+
+
+def decided(pool: Pool, day: int, *, state: str = "approved", family: str = "reranker") -> int:
+    with pool.connection() as connection:
+        found = decisions.save(
+            connection, environment="production", collection=1, at=datetime(2026, 11, day, tzinfo=UTC), action="train",
+            family=family, mode="auto", state=state, reason="quality is lost", evidence={}, breaches=(), monitor_key="m",
+        )  # fmt: skip
+    assert found is not None
+    return found
+
+
+def state(pool: Pool, decision: int) -> tuple[str, str | None, Any]:
+    with pool.connection() as connection:
+        row = decisions.by_id(connection, decision)
+    assert row is not None
+    return row.state, row.run_key, row.outcome
+
+
+def events(*triggers: Any, seconds: float = QUIET) -> list[dict[str, Any]]:
+    """What triggers fire within some time, each made again as a triggerer makes it."""
+    found: list[dict[str, Any]] = []
+
+    async def follow(trigger: Any) -> None:
+        path, kwargs = trigger.serialize()
+        async for event in import_string(path)(**kwargs).run():
+            found.append(dict(event.payload))
+
+    async def together() -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*(follow(trigger) for trigger in triggers)), seconds)
+
+    asyncio.run(together())
+    return found
+
+
+def test_a_decision_is_one_event_and_one_training(pool: Pool) -> None:
+    retrain = RetrainTrigger("reranker", 0.05)
+    assert retrain.serialize() == ("ragworks.triggers.retrain.RetrainTrigger", {"family": "reranker", "seconds": 0.05})
+    first = decided(pool, 1)
+    payload = {"decision": first, "collection": "handbook", "family": "reranker"}
+    assert events(RetrainTrigger("llm", 0.05), retrain, retrain, seconds=3) == [payload]  # two triggerers, one event
+
+    # The event is lost: the claim is given out again, once its time is over.
+    assert events(retrain) == []
+    with pool.connection() as connection:
+        connection.execute("update ragworks.decision set claimed_at = now() - interval '6 minutes'")
+        assert awaited.trainings_asked_for(connection, "staging", "reranker") == 0
+    assert events(retrain, seconds=3) == [payload]
+
+    # The event is doubled: two runs, of which one trains; a retry of it finds its decision again.
+    assert begin_training(pool, "production", "embedder", "handbook", "train_embedder/x") is None
+    assert begin_training(pool, "production", "reranker", "handbook", "train_reranker/a", [first]).id == first  # type: ignore[union-attr]
+    assert begin_training(pool, "production", "reranker", "handbook", "train_reranker/a", [first]).id == first  # type: ignore[union-attr]
+    with pytest.raises(TakenAlready, match=f"decision {first} is started, carried out by train_reranker/a"):
+        begin_training(pool, "production", "reranker", "handbook", "train_reranker/b", [first])
+    assert begin_training(pool, "production", "reranker", "handbook", "train_reranker/form") is None  # a person may train
+    assert events(retrain) == []
+
+    # It is over, and the event comes late.
+    end_training(pool, "train_reranker/a", ["train"])
+    assert state(pool, first) == ("done", "train_reranker/a", {"state": "failed", "failed": ["train"]})
+    with pytest.raises(TakenAlready, match=f"decision {first} is done"):
+        begin_training(pool, "production", "reranker", "handbook", "train_reranker/c", [first])
+    end_training(pool, "train_reranker/a", [])
+    assert state(pool, first)[2]["state"] == "failed"  # the first word stays
+
+    # What waits for a person is no event; what a person approved is.
+    second = decided(pool, 2, state="waiting")
+    assert events(retrain) == []
+    with pool.connection() as connection:
+        assert decisions.answer(connection, second, approved=True, actor="ada")
+        assert not decisions.answer(connection, second, approved=False, actor="bob")
+    assert [event["decision"] for event in events(retrain, seconds=3)] == [second]
+
+
+def test_a_training_that_dies_is_noted_as_failed(pool: Pool) -> None:
+    decision = decided(pool, 1)
+    begin_training(pool, "production", "reranker", "handbook", "train_reranker/k", [decision])
+    with pool.connection() as connection:
+        connection.execute(
+            "insert into ragworks.model_run (run_key, family, collection_id, arguments, work_hash, state, base,"
+            " base_fingerprint, code_version) values ('train_reranker/k', 'reranker', 1, '{}', 'w', 'training', 'b', 'f', 'c')"
+        )
+    outcome = end_training(pool, "train_reranker/k", ["train"])
+    assert (outcome["state"], outcome["error"], outcome["promoted"]) == ("failed", "its run failed in train", False)
+    with pool.connection() as connection:
+        assert connection.execute("select state, finished_at is not null from ragworks.model_run").fetchall() == [
+            ("failed", True)
+        ]
+    assert state(pool, decision)[0] == "done"
+
+
+def test_reports_and_feedback_wake_the_monitor(pool: Pool) -> None:
+    from include.monitoring.alerts import parse
+
+    report = AlertTrigger("handbook", 0.05)
+    found = parse("plain", {"key": "1", "title": "bad answers", "collection": "handbook"})
+    with pool.connection() as connection:
+        assert alerts.save(connection, "production", {"handbook": 1}, found) == 1
+        assert alerts.save(connection, "production", {"handbook": 1}, found) == 0  # delivered twice
+    assert events(report, report, AlertTrigger("other", 0.05), seconds=3) == [{"collection": "handbook", "reports": 1}]
+    with pool.connection() as connection:  # its event was lost
+        connection.execute("update ragworks.alert set announced_at = now() - interval '6 minutes'")
+    assert len(events(report, seconds=3)) == 1
+    with pool.connection() as connection:
+        connection.execute("update ragworks.alert set announced_at = now() - interval '6 minutes'")
+        [unseen] = alerts.unseen(connection, "production", 1)
+        alerts.see(connection, unseen.id, "monitor_handbook/1", "looked at")
+    assert events(report) == []
+
+    thumbs = FeedbackTrigger("handbook", 2, 0.05)
+    with pool.connection() as connection:
+        connection.execute(
+            "with asked as (insert into ragworks.query_log (collection_id, kind) values (1, 'search') returning id)"
+            " insert into ragworks.feedback (query_id, thumb) select id, one from asked, unnest(array[1, -1, 1]) one"
+        )
+    assert events(thumbs, seconds=2) == [{"collection": "handbook", "judgements": 3}]  # not one a look
+    assert events(FeedbackTrigger("handbook", 4, 0.05)) == []
+
+
+def test_a_database_of_an_older_version_is_no_event_and_is_not_changed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAGWORKS_DATABASE_URL", settings.database_url or "")
+    assert events(RetrainTrigger("reranker", 0.05), AlertTrigger("handbook", 0.05), FeedbackTrigger("handbook", 1, 0.05)) == []
+    from include.store.pool import open_connection
+
+    with open_connection(settings) as connection:
+        assert connection.execute("select to_regnamespace('ragworks')").fetchone() == (None,)
