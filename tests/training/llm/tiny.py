@@ -58,6 +58,7 @@ def make_base(
     seed: int = 0,
     dtype: str = "float32",
     template: str | None = TEMPLATE,
+    vocabulary: int = 400,
     **config: Any,
 ) -> Path:
     """Save a model with random weights as a hub model lies on a disk; the same seed gives the same files.
@@ -67,8 +68,10 @@ def make_base(
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig
 
-    tokenizer = make_tokenizer(texts, template=template)
+    tokenizer = make_tokenizer(texts, vocabulary=vocabulary, template=template)
     shape = {
+        "max_position_embeddings": 256,
+        "initializer_range": 0.1,
         "hidden_size": 64,
         "intermediate_size": 128,
         "num_hidden_layers": 2,
@@ -76,14 +79,14 @@ def make_base(
         "num_key_value_heads": 2,
     }
     settings = LlamaConfig(
-        vocab_size=len(tokenizer), max_position_embeddings=256, initializer_range=0.1, bos_token_id=1,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=0, **{**shape, **config},
+        vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=tokenizer.eos_token_id, pad_token_id=0, **{**shape, **config},
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(settings, dtype=getattr(torch, dtype))
     model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=tokenizer.eos_token_id, pad_token_id=0)
     model.save_pretrained(folder)
+    tokenizer.model_max_length = settings.max_position_embeddings
     tokenizer.save_pretrained(folder)
     return folder
 
