@@ -3,9 +3,9 @@
     python -m bench.finetune --data ../shared/data medquad-embedder scifact-embedder medquad-reranker
     python -m bench.finetune --data ../shared/data --json docs/benchmarks/finetune.json     # keeps the file's other cases
 
-Index the documents by ``index_<collection>``, import the questions that judge; for each case run ``train_<family>`` from its form
-with its default gate, approve by REST, ask the HTTP API which model answers, take it back with ``rollback-model``, and ask
-again. A training has 20 minutes (``seconds`` of the DAG run, approval included). Documents of judging questions are never
+Index the documents by ``index_<collection>``, and import the questions that judge. For each case: run ``train_<family>`` from
+its form with its default gate, approve by REST, ask the HTTP API which model answers, take it back with ``rollback-model``, and
+ask again. A training has 20 minutes (``seconds`` of the DAG run, approval included). Documents of judging questions are never
 trained on: the data step leaves them out, which on scifact takes 295 of 919 pairs; ``scifact-embedder-as-beir`` keeps out the
 questions alone, as BEIR's own split does.
 """
