@@ -164,3 +164,25 @@ def test_a_database_of_an_older_version_is_no_event_and_is_not_changed(
 
     with open_connection(settings) as connection:
         assert connection.execute("select to_regnamespace('ragworks')").fetchone() == (None,)
+
+
+@pytest.mark.parametrize(
+    ("extras", "conf", "asked"),
+    [
+        ([{"from_trigger": True, "payload": {"decision": 7, "collection": "handbook", "family": "reranker"}}], {}, [7]),
+        ([{"decision": 7, "collection": "handbook"}, {"decision": 7, "collection": "handbook"}], {}, [7, 7]),
+        ([{"decision": 7, "collection": "wiki"}], {}, []),  # another collection's, which gets a run of its own
+        ([{"decision": 7, "collection": "handbook"}, {"collection": "handbook"}], {}, []),  # somebody orders it besides
+        ([{}], {}, []),
+        ([], {"decisions": [7]}, [7]),  # the run that was made for another collection
+        ([], None, []),
+    ],
+)
+def test_which_decisions_a_run_was_woken_for(extras: list[dict[str, Any]], conf: Any, asked: list[int]) -> None:
+    from types import SimpleNamespace
+
+    from ragworks.operators.training import asked_decisions
+
+    events = {"ragworks.reranker.retrain": [SimpleNamespace(extra=extra) for extra in extras]}
+    context: Any = {"dag_run": SimpleNamespace(conf=conf), "triggering_asset_events": events}
+    assert asked_decisions(context, "handbook") == asked

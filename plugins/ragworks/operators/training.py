@@ -160,10 +160,13 @@ class EstimateOperator(_TrainingOperator):
         """
         from include.training.llm.forecast import forecast
         from include.training.pipeline import failing
+        from ragworks.profiles import PROFILES, read_profiles
 
         with _opened() as (settings, pool), failing(pool, self.run_key):
-            found = forecast(settings, pool, self.run_key)
-        self.log.info("Expected: %s", found)
+            pods = settings.compute == "kubernetes"
+            devices = [profile.device() for profile in read_profiles(PROFILES)] if pods else None
+            found = forecast(settings, pool, self.run_key, profile=devices)
+        self.log.info("Expected: %s", found["said"])
 
 
 class BaselineOperator(_TrainingOperator):
@@ -324,7 +327,7 @@ class CloseTrainingOperator(_TrainingOperator):
         from include.monitoring.carrying import end_training
         from ragworks.notifiers import Message, tell
 
-        failed = _failed_tasks(context, self.task_id)
+        failed = _failed_tasks(context, self.get_flat_relative_ids(upstream=True))
         with _opened() as (_, pool):
             outcome = end_training(pool, self.run_key, failed)
         self.log.info("Outcome: %s", outcome)
@@ -337,12 +340,12 @@ class CloseTrainingOperator(_TrainingOperator):
         return outcome
 
 
-def _failed_tasks(context: Context, but: str) -> list[str]:
+def _failed_tasks(context: Context, among: set[str]) -> list[str]:
     """The tasks of this run that failed; those that follow a failed one are not counted."""
     dag_run = context["dag_run"]
     found = context["ti"].get_task_states(dag_id=dag_run.dag_id, run_ids=[dag_run.run_id])
     states = found.get(dag_run.run_id, {})
-    return sorted(task for task, state in states.items() if str(state) == "failed" and task != but)
+    return sorted(task for task, state in states.items() if str(state) == "failed" and task in among)
 
 
 @contextmanager
