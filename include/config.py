@@ -411,6 +411,7 @@ class Training(_Section):
     :param min_queries: golden queries below which nothing is decided.
     :param min_effect: smallest gain of nDCG@10 that is worth a change.
     :param max_slice_loss: most that any slice of the golden queries may lose, when it surely loses.
+    :param answer_budget_ms: what 95 of 100 answers of a trained language model must be written within where it is judged.
     :param clients: questions asked at once when latency is measured; 95 of 100 must stay within `retrieval.latency_budget_ms`.
     :param approval_hours: how long a decision waits for a person; then it is a no.
     :param alternatives: other embedders to score beside a trained one, each as a section `embedding`.
@@ -421,6 +422,7 @@ class Training(_Section):
     min_queries: int = Field(default=50, ge=20)
     min_effect: float = Field(default=0.005, ge=0, le=1)
     max_slice_loss: float = Field(default=0.05, ge=0, le=1)
+    answer_budget_ms: float = Field(default=60_000, gt=0)
     clients: int = Field(default=4, ge=1, le=64)
     approval_hours: float = Field(default=72, gt=0, le=24 * 90)
     alternatives: tuple[Embedding, ...] = Field(default=(), strict=False)
@@ -455,6 +457,7 @@ class Monitoring(_Section):
     :param gpu_hours_a_month: of all trainings of the collection in the last 30 days; beyond it nothing is trained by itself.
     :param freshness_hours: age of the last complete index run that is too old; null: not watched.
     :param golden: ask the golden queries, when there are any.
+    :param shadow: share of live questions that a challenger answers too, unseen, after the reply.
     :param policy: what may be done, by action.
     """
 
@@ -469,6 +472,7 @@ class Monitoring(_Section):
     gpu_hours_a_month: float = Field(default=20, ge=0)
     freshness_hours: float | None = Field(default=None, gt=0)
     golden: bool = True
+    shadow: float = Field(default=0, ge=0, le=1)
     policy: Policies = Policies()
 
     @field_validator("schedule")

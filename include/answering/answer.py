@@ -35,7 +35,8 @@ class Answer:
     :param confidence: that the passages hold the answer, 0 to 1.
     :param groundedness: share of its sentences that their citations bear out; None when it abstained.
     :param flags: what to know before trusting it; docs/answers.md lists them.
-    :param passport: prompt {name, version}; llm {model, base_url}, None when none was asked; confidence: the formula.
+    :param passport: prompt {name, version}; llm {model, base_url}, of a champion also its version, base and adapter, None when
+        none was asked; confidence: the formula.
     """
 
     question: str
@@ -193,7 +194,7 @@ class _Prepared:
         llm = self.llm_or_none
         passport = {
             "prompt": {"name": self.prompt.name, "version": self.prompt.version},
-            "llm": {"model": llm.model, "base_url": llm.base_url} if llm and self.asks else None,
+            "llm": llm.facts if llm and self.asks else None,
             "confidence": self.formula,
         }
         made = Answer(

@@ -58,6 +58,11 @@ def open_llm(settings: Settings) -> LLM | None:
 class LLM:
     """One model behind one endpoint; safe to share between threads."""
 
+    _fixes = (  # when nothing answers, the key is refused, the request is refused
+        "Check RAGWORKS_LLM_BASE_URL, try again", "Set RAGWORKS_LLM_API_KEY",
+        "Check RAGWORKS_LLM_MODEL and the answers section of the collection",
+    )  # fmt: skip
+
     def __init__(
         self, base_url: str, model: str, api_key: str | None = None, *, timeout: float = TIMEOUT, retries: int = RETRIES
     ) -> None:
@@ -71,6 +76,11 @@ class LLM:
         parts = urlsplit(self._url)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What an answer's passport says of it."""
+        return {"model": self.model, "base_url": self.base_url}
+
     def complete(self, messages: Sequence[dict[str, str]], max_tokens: int, temperature: float) -> Completion:
         """The whole answer.
 
@@ -81,6 +91,7 @@ class LLM:
         """
         with self._errors():
             reply = self._create(messages, max_tokens, temperature, stream=False)
+        self._check(reply)
         choices = getattr(reply, "choices", None)
         if not choices:
             raise Transient(f"{self.base_url} answered without an answer", "no choices in its reply", "Try again later")
@@ -98,11 +109,15 @@ class LLM:
             reply = self._create(messages, max_tokens, temperature, stream=True)
             try:
                 for chunk in reply:
+                    self._check(chunk)
                     piece = chunk.choices[0].delta.content if chunk.choices else None
                     if piece:
                         yield piece
             finally:
                 reply.close()
+
+    def _check(self, reply: Any) -> None:
+        """Look at who answered; any model of the endpoint will do."""
 
     def _create(self, messages: Sequence[dict[str, str]], max_tokens: int, temperature: float, *, stream: bool) -> Any:
         import openai
@@ -136,20 +151,17 @@ class LLM:
         try:
             yield
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise BadConfiguration(
-                f"{self.base_url} refuses the key", f"status {error.status_code}", "Set RAGWORKS_LLM_API_KEY"
-            ) from error
+            raise BadConfiguration(f"{self.base_url} refuses the key", f"status {error.status_code}", self._fixes[1]) from error
         except openai.RateLimitError as error:
             raise Transient(f"{self.base_url} is rate limited", _first_line(error), "Try again later") from error
         except (openai.APIConnectionError, openai.InternalServerError, httpx2.HTTPError) as error:
             raise ServiceUnavailable(
-                f"the LLM at {self.base_url} does not answer", _first_line(error), "Check RAGWORKS_LLM_BASE_URL, try again"
+                f"the LLM at {self.base_url} does not answer", _first_line(error), self._fixes[0]
             ) from error
         except openai.APIStatusError as error:
             raise BadConfiguration(
-                f"{self.base_url} refuses the request to {self.model}", _first_line(error),
-                "Check RAGWORKS_LLM_MODEL and the answers section of the collection",
-            ) from error  # fmt: skip
+                f"{self.base_url} refuses the request to {self.model}", _first_line(error), self._fixes[2]
+            ) from error
         except openai.APIError as error:  # an error event in the middle of a stream
             raise Transient(f"{self.base_url} broke off", _first_line(error), "Try again later") from error
 

@@ -39,8 +39,8 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
 def run_ask(args: argparse.Namespace, settings: Settings, output: Output) -> None:
     """Run `ask`."""
     from include.answering.ask import ask, keep
-    from include.answering.llm import open_llm
     from include.config import load_collection
+    from include.registry.llm_champion import open_writer
     from include.retrieval.query import Query
     from include.retrieval.searcher import Searcher
     from include.store.pool import open_pool
@@ -50,7 +50,8 @@ def run_ask(args: argparse.Namespace, settings: Settings, output: Output) -> Non
     collection = collection.model_copy(update={"answers": collection.answers.model_copy(update={"passages": passages})})
     query = Query(args.question, passages, args.mode, parse_filter(args.filter) or {}, args.principals, args.rerank)
     with open_pool(settings) as pool:
-        asked = ask(Searcher(settings, pool, args.name), settings, collection, query, open_llm(settings))
+        writer = open_writer(settings, pool, collection)
+        asked = ask(Searcher(settings, pool, args.name), settings, collection, query, writer)
         query_id = keep(pool, collection, asked)
     made = asked.answer
     passport = {**asked.found.passport, **made.passport, "id": str(query_id)}

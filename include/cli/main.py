@@ -15,12 +15,15 @@ from include.cli import (
     datasets,
     duplicates,
     evaluating,
+    feedback,
     forgetting,
     generations,
     golden,
     indexing,
     inspecting,
+    llm_serving,
     models,
+    monitoring,
     searching,
     serving,
     stack,
@@ -45,8 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for group in (
-        indexing, searching, answering, evaluating, inspecting, generations, golden, duplicates, datasets, forgetting,
-        training, models, serving, stack,
+        indexing, searching, answering, evaluating, inspecting, generations, golden, feedback, duplicates, datasets, forgetting,
+        training, models, monitoring, serving, llm_serving, stack,
     ):  # fmt: skip
         group.register(commands, common)
     return parser

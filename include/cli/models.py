@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from include.store.model_runs import ModelRun
     from include.store.pool import Pool
 
-PROMOTED = ("reranker", "embedder")
+PROMOTED = ("reranker", "embedder", "llm")
 
 
 def register(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -93,8 +93,16 @@ def promote(args: argparse.Namespace, settings: Settings, output: Output) -> Non
         index = f", generation {result['generation']} is live" if "generation" in result else ""
         output.line(f"{what} serves instead of {before}{index} ({result['seconds']} s)")
     found = result["verification"]
-    output.line(f"Verified on {found['questions']} questions: nDCG@10 {found['ndcg']:.3f}, p95 {found['p95_ms']:.0f} ms")
+    output.line(_verified_on(found))
     output.line(f"Back again: ragworks rollback-model {args.family} --collection {name}")
+
+
+def _verified_on(found: dict[str, Any]) -> str:
+    """In words; a language model's questions have no nDCG."""
+    parts = [f"nDCG@10 {found['ndcg']:.3f}"] if isinstance(found.get("ndcg"), float) else []
+    parts += [f"p95 {found['p95_ms']:.0f} ms"] if found.get("p95_ms") is not None else []
+    asked = f"Verified on {found['questions']} questions" if "questions" in found else "Verified"
+    return asked + (f": {', '.join(parts)}" if parts else "")
 
 
 def roll_back(args: argparse.Namespace, settings: Settings, output: Output) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from include.evaluation.cases import Cases
     from include.indexing.progress import Progress
     from include.store.golden import GoldenQuery
+    from include.store.pool import Pool
 
 WORST = 20
 SHOWN = 300  # characters of a text in the report
@@ -41,6 +42,7 @@ class Answered:
 
 def evaluate_answers(
     settings: Settings,
+    pool: Pool,
     name: str,
     side: Side,
     cases: Cases,
@@ -49,8 +51,9 @@ def evaluate_answers(
     progress: Progress,
     embedder: Embedder | None = None,
 ) -> dict[str, Any]:
-    """Answer every golden query, also those that no document answers, as `ask` does.
+    """Answer every golden query, also those that no document answers, as `ask` does: a champion's answers are the champion's.
 
+    The judge is always the endpoint of RAGWORKS_LLM_BASE_URL: no model judges its own answers unless it is that one.
     An answer is scored where the right one is known. To abstain from a question that can be answered scores 0.
 
     :param embedder: to judge sentences with; None: the one that found the passages.
@@ -58,8 +61,10 @@ def evaluate_answers(
     from include.answering.answer import answer
     from include.answering.ask import open_judge
     from include.answering.llm import open_llm
+    from include.registry.llm_champion import open_writer
 
     collection, llm = load_collection(settings, name), open_llm(settings)
+    writer = open_writer(settings, pool, collection)
     queries = [*cases.queries, *cases.unanswerable]
     progress.step("answer", len(queries))
     answered = []
@@ -67,7 +72,7 @@ def evaluate_answers(
         found = side.find(query.query, collection.answers.passages)
         served = as_found(collection, found.passport)
         sentences = embedder or open_judge(found.passport, served, settings)
-        given = answer(query.query, found.hits, served, llm, embedder=sentences)
+        given = answer(query.query, found.hits, served, writer, embedder=sentences)
         answered.append(_scored(query, given, llm, repeats))
         progress.advance(1)
     return describe(answered, judge_model=settings.llm_model if llm else None, repeats=repeats)

@@ -170,7 +170,7 @@ def _evaluate(
         from include.evaluation.answering import evaluate_answers
 
         found["answers"] = evaluate_answers(
-            settings, name, side, cases, repeats=options.repeats, progress=progress, embedder=embedder
+            settings, pool, name, side, cases, repeats=options.repeats, progress=progress, embedder=embedder
         )
     return found
 

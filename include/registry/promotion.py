@@ -1,4 +1,4 @@
-"""Puts a trained model to work: a reranker at once, an embedder by an index of its own that is compared before it answers."""
+"""Puts a trained model to work: at once, but an embedder by an index of its own that is compared before it answers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from include.registry.versions import register, sync_aliases
 from include.store import collections, deployments, model_versions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from include.config import Settings
     from include.indexing.progress import Progress
     from include.store.deployments import Deployment
@@ -84,12 +86,12 @@ def promote(
     wanted = Promotion(
         settings, pool, collection, collection_id, run, version, actor, reason, unproved, progress or Silent()
     )  # fmt: skip
-    if family == "reranker":
-        found = _promote_reranker(wanted)
-    elif family == "embedder":
+    if family == "embedder":
         found = promote_embedder(wanted)
+    elif family in _AT_ONCE:
+        found = _promote_at_once(wanted)
     else:
-        raise BadConfiguration(f"family {family!r}", "it cannot be promoted", "Use reranker or embedder")
+        raise BadConfiguration(f"family {family!r}", "it cannot be promoted", "Use reranker, embedder or llm")
     if found.pop("changed"):
         sync_aliases(settings, pool, family, collection)
         changed = True
@@ -128,29 +130,33 @@ def _require_proof(run: ModelRun, version: int) -> None:
     )  # fmt: skip
 
 
-def _promote_reranker(wanted: Promotion) -> dict[str, Any]:
-    asked = load_collection(wanted.settings, wanted.collection).retrieval.reranker
+def _promote_at_once(wanted: Promotion) -> dict[str, Any]:
+    family, environment, pool = wanted.run.family, wanted.settings.environment, wanted.pool
+    setting, opened = _AT_ONCE[family]
+    section, field = setting.split(".")
+    asked = getattr(getattr(load_collection(wanted.settings, wanted.collection), section), field)
     if asked != CHAMPION:
         raise BadConfiguration(
-            f"collection {wanted.collection}", f"its retrieval.reranker is {asked or 'null'}, so no champion would be used",
+            f"collection {wanted.collection}", f"its {setting} is {asked or 'null'}, so no champion would be used",
             "Set it to champion, or leave it out",
         )  # fmt: skip
-    fitted = _opened(wanted)
-    environment, pool = wanted.settings.environment, wanted.pool
+    fitted = opened(wanted)
+    if wanted.unproved and wanted.run.state != "accepted":
+        fitted |= {"unproved": True}
     with pool.connection() as connection, connection.transaction():
         deployments.lock(connection, wanted.collection_id)
-        live = deployments.deployed(connection, environment, "reranker", wanted.collection_id)
+        live = deployments.deployed(connection, environment, family, wanted.collection_id)
         if live is not None and live.model_run_id == wanted.run.id:
             return {"live": live, "changed": False}
         live = deployments.put_live(
-            connection, environment, "reranker", wanted.collection_id,
+            connection, environment, family, wanted.collection_id,
             model_run=wanted.run.id, version=wanted.version, settings=fitted, reason=wanted.reason, actor=wanted.actor,
         )  # fmt: skip
-    logger.info("reranker %d serves %s in %s", wanted.version, wanted.collection, environment)
+    logger.info("%s %d serves %s in %s", family, wanted.version, wanted.collection, environment)
     return {"live": live, "changed": True}
 
 
-def _opened(wanted: Promotion) -> dict[str, Any]:
+def _opened_reranker(wanted: Promotion) -> dict[str, Any]:
     """What there is to note of a reranker, which reads a pair first: one that does not open must not be put to work."""
     from include.retrieval.rerank import open_reranker
     from include.retrieval.stage import warm
@@ -170,7 +176,24 @@ def _opened(wanted: Promotion) -> dict[str, Any]:
     fitted: dict[str, Any] = {"fingerprint": model.fingerprint}
     if model.weight is not None:
         fitted["rerank_weight"] = model.weight
-    return fitted | ({"unproved": True} if wanted.unproved and wanted.run.state != "accepted" else {})
+    return fitted
+
+
+def _opened_llm(wanted: Promotion) -> dict[str, Any]:
+    """What there is to note of a language model, whose adapter is put on the modules of its base first."""
+    from include.registry.llm_models import check_fit, open_trained
+
+    wanted.progress.step("open the adapter and its base", None)
+    trained = open_trained(wanted.settings, wanted.artifact, wanted.run.base, fingerprint=wanted.run.fingerprint)
+    check_fit(trained)
+    return trained.facts
+
+
+# family → the setting of the collection file that must ask for a champion, and what opens a model of it.
+_AT_ONCE: dict[str, tuple[str, Callable[[Promotion], dict[str, Any]]]] = {
+    "reranker": ("retrieval.reranker", _opened_reranker),
+    "llm": ("answers.llm", _opened_llm),
+}
 
 
 def _version_before(pool: Pool, live: Deployment) -> int | None:

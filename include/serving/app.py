@@ -51,12 +51,17 @@ def create_app(service: Service) -> FrontDoor:
     for module in (search, rerank, embeddings, chat, feedback):
         app.include_router(module.router, dependencies=[Depends(_LOGIN)])
     app.include_router(health.router)
+    answer_errors(app)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return FrontDoor(app, service)
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Have every error become a reply in OpenAI's shape."""
     for kind in (Refusal, RagworksError, psycopg.Error):
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _no_route)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    return FrontDoor(app, service)
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:

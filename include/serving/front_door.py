@@ -37,7 +37,7 @@ class FrontDoor:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            visit = _Visit(scope, send, started=time.monotonic())
+            visit = Visit(scope, send, started=time.monotonic())
             self._service.metrics.open.inc()
             try:
                 await self._answer(visit, receive)
@@ -45,12 +45,12 @@ class FrontDoor:
                 self._service.metrics.open.dec()
                 self._note(visit)
 
-    async def _answer(self, visit: _Visit, receive: Receive) -> None:
+    async def _answer(self, visit: Visit, receive: Receive) -> None:
         try:
             visit.caller = await self._admit(visit)
             visit.scope.setdefault("state", {})["caller"] = visit.caller
-            body = await _read(visit, receive, self._service.options.max_body)
-            await self._app(visit.scope, _replay(body, receive), visit.send_on)
+            body = await read_body(visit, receive, self._service.options.max_body)
+            await self._app(visit.scope, replay(body, receive), visit.send_on)
         except Refusal as refused:
             await visit.refuse(refused)
         except ConnectionError:
@@ -59,7 +59,7 @@ class FrontDoor:
             logger.exception("request %s failed", visit.id)
             await visit.refuse(Refusal(500, "internal_error", f"A defect of the server. Please report request {visit.id}"))
 
-    async def _admit(self, visit: _Visit) -> Caller | None:
+    async def _admit(self, visit: Visit) -> Caller | None:
         """Who asks; None where that does not matter.
 
         :raises Refusal: no valid key; or without logins another host name than this machine's, by which a web page could ask.
@@ -78,7 +78,7 @@ class FrontDoor:
             self._service.logbook.used(caller.key_id)
         return caller
 
-    def _note(self, visit: _Visit) -> None:
+    def _note(self, visit: Visit) -> None:
         seconds = time.monotonic() - visit.started
         route = getattr(visit.scope.get("route"), "path", "other")
         self._service.metrics.requests.labels(route, str(visit.status)).inc()
@@ -93,7 +93,7 @@ class FrontDoor:
 
 
 @dataclass
-class _Visit:
+class Visit:
     """One request: its id, and what was answered."""
 
     scope: Scope
@@ -137,7 +137,7 @@ class _Visit:
         await self.send_on({"type": "http.response.body", "body": body})
 
 
-async def _read(visit: _Visit, receive: Receive, most: int) -> bytes:
+async def read_body(visit: Visit, receive: Receive, most: int) -> bytes:
     """The whole body.
 
     :raises Refusal: 413 it is too large, said before more of it is read; 408 it comes too slowly.
@@ -162,7 +162,7 @@ async def _read(visit: _Visit, receive: Receive, most: int) -> bytes:
         raise Refusal(408, "body_too_slow", f"The body did not arrive within {BODY_SECONDS:.0f} s. Send it again") from None
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def replay(body: bytes, receive: Receive) -> Receive:
     """The body once, then whatever comes: the end of the connection."""
     given = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import uvicorn
 
@@ -13,11 +13,19 @@ from include.errors import ServiceUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from include.serving.front_door import FrontDoor
-    from include.serving.options import Options
+    from starlette.types import ASGIApp
 
 GRACE_SECONDS = 25  # for open requests after SIGTERM; Kubernetes kills after 30 by default
 KEEP_ALIVE_SECONDS = 65  # longer than load balancers keep a connection, so that none is reused as it closes
+
+
+class Listening(Protocol):
+    """Where a server is to listen."""
+
+    @property
+    def host(self) -> str: ...  # noqa: D102
+    @property
+    def port(self) -> int: ...  # noqa: D102
 
 
 class Server(uvicorn.Server):
@@ -26,7 +34,7 @@ class Server(uvicorn.Server):
     :param started_at: told the URL.
     """
 
-    def __init__(self, app: FrontDoor, options: Options, started_at: Callable[[str], None] = lambda url: None) -> None:
+    def __init__(self, app: ASGIApp, options: Listening, started_at: Callable[[str], None] = lambda url: None) -> None:
         super().__init__(
             uvicorn.Config(
                 app, host=options.host, port=options.port, access_log=False, log_config=None, server_header=False,

@@ -17,14 +17,17 @@ from include.embedding.embedder import open_recorded, recorded_embedding
 from include.errors import BadData, RagworksError
 from include.guardrails.questions import admit
 from include.registry.champions import named
+from include.registry.llm_champion import champion_of
 from include.retrieval.current import CurrentCollection
 from include.retrieval.rerank import open_reranker
 from include.retrieval.searcher import Searcher
 from include.serving.access import Keyring
 from include.serving.batching import BatchingEmbedder
+from include.serving.challengers import Challengers
 from include.serving.failures import Refusal
 from include.serving.logbook import Logbook
 from include.serving.metrics import Metrics
+from include.serving.shadow import Shadow
 from include.serving.workers import Workers
 from include.store import api_keys, collections, deployments, generations
 from include.store.pool import database_url, open_pool
@@ -45,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 POOL_SECONDS = 5.0  # until a request learns that the database gives no connection
 LOOK_SECONDS = 2.0  # between two looks at which collections there are
-SPARE_CONNECTIONS = 3  # query log, keys, housekeeping
+SPARE_CONNECTIONS = 4  # query log, keys, housekeeping, shadow
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Service:
         self.metrics = Metrics()
         self.keyring = Keyring(self._keys)
         self.logbook = Logbook(pool, self.metrics)
+        self.shadow = Shadow(pool, Challengers(settings, pool, embedder), self.logbook, self.metrics)
         self.searches = self._workers("search", options.threads)
         self.answers = self._workers("answer", options.answer_threads)
         self.warm = False
@@ -139,6 +143,10 @@ class Service:
     def reranker(self, name: str, spec: str) -> Reranker | None:
         """The reranker that a collection's file names; None while no champion is promoted."""
         return open_reranker(spec, self.settings, self.pool, name)
+
+    def writer(self, name: str) -> LLM | None:
+        """Who writes answers of a collection now: the champion, else the environment's LLM; None: they are extracted."""
+        return champion_of(self.settings, self.pool, self.served(name, "model").settings) or self.llm
 
     def warm_up(self) -> None:
         """Load the models of all generations that answer, or soon may, and champions, so that no request waits for that."""
@@ -218,6 +226,7 @@ def open_service(settings: Settings, options: Options, *, embedder: Embedder | N
         pool.timeout = POOL_SECONDS
         service = Service(settings, options, pool, open_llm(settings), embedder)
         stack.callback(service.logbook.close)
+        stack.callback(service.shadow.close)
         stack.callback(service.answers.close)
         stack.callback(service.searches.close)
         yield service

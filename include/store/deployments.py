@@ -31,7 +31,8 @@ class Deployment:
     """A row of ragworks.deployment, with the key and the artifact of its training.
 
     :param model_run_id: None: no trained model, what the collection file names served.
-    :param settings: ``fingerprint`` of a reranker and its ``rerank_weight``; ``embedder``, the fingerprint of an embedder, and
+    :param settings: ``fingerprint`` of a reranker and its ``rerank_weight``; ``fingerprint`` of an adapter with the name and
+        fingerprint of its base, ``base`` and ``base_fingerprint``; ``embedder``, the fingerprint of an embedder, and
         ``before``, that of the one whose index was live; ``unproved`` when the gate had not accepted it.
     :param replaces: the row that was live before.
     """

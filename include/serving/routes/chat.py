@@ -74,7 +74,7 @@ class _Writing:
     def _arguments(self) -> dict[str, Any]:
         service, name = self.asked.service, self.asked.collection
         return {
-            "question": self.question[0], "hits": self.hits, "collection": self._settings(), "llm": service.llm,
+            "question": self.question[0], "hits": self.hits, "collection": self._settings(), "llm": service.writer(name),
             "embedder": service.embedder(name)[1],
         }  # fmt: skip
 

@@ -125,24 +125,32 @@ def with_adapters(model: Any, adapters: Sequence[Adapter]) -> Any:
 
     :raises BadConfiguration: an adapter has modules that the model lacks.
     """
+    loaded: Any = model
+    for number, adapter in enumerate(adapters):
+        loaded = attach(loaded, adapter, f"part{number}")
+    return loaded.eval()
+
+
+def attach(model: Any, adapter: Adapter, name: str) -> Any:
+    """The model, or the one of peft that it already is, with one more adapter under a name.
+
+    :raises BadConfiguration: the adapter has modules that the model lacks.
+    """
     from peft import LoraConfig, PeftModel
 
-    loaded: Any = None
-    for number, adapter in enumerate(adapters):
-        config = LoraConfig.from_pretrained(str(adapter.folder))
-        config.target_modules = set(adapter.ranks)
-        config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
-        config.inference_mode, name = True, f"part{number}"
-        try:
-            if loaded is None:
-                loaded = PeftModel.from_pretrained(model, str(adapter.folder), adapter_name=name, config=config)
-            else:
-                loaded.add_adapter(name, config)
-                loaded.load_adapter(str(adapter.folder), name)
-        except (ValueError, RuntimeError) as error:
-            why = f"it does not fit the model ({str(error).splitlines()[0]})"
-            raise BadConfiguration(f"adapter {adapter.folder.name}", why, "Take the base that it was trained on") from error
-    return loaded.eval()
+    config = LoraConfig.from_pretrained(str(adapter.folder))
+    config.target_modules = set(adapter.ranks)
+    config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
+    config.inference_mode = True
+    try:
+        if not isinstance(model, PeftModel):
+            return PeftModel.from_pretrained(model, str(adapter.folder), adapter_name=name, config=config)
+        model.add_adapter(name, config)
+        model.load_adapter(str(adapter.folder), name)
+    except (ValueError, RuntimeError) as error:
+        why = f"it does not fit the model ({str(error).splitlines()[0]})"
+        raise BadConfiguration(f"adapter {adapter.folder.name}", why, "Take the base that it was trained on") from error
+    return model
 
 
 def save_adapter(model: Any, name: str, folder: Path) -> None:

@@ -25,7 +25,7 @@ SIMULATED = {
     "nf4": "simulated nf4 round trip of the weights (blocks of 64, double quantisation)",
     "int8": "simulated int8 round trip of the weights (a scale a row)",
 }
-_LEFT = re.compile(r"(^|\.)(lm_head|embed_\w+)$")  # bitsandbytes quantises linear layers, and leaves the head
+LEFT = re.compile(r"(^|\.)(lm_head|embed_\w+)$")  # bitsandbytes quantises linear layers, and leaves the head
 
 
 def quantise_in_place(model: Any, quantisation: str) -> int:
@@ -38,7 +38,7 @@ def quantise_in_place(model: Any, quantisation: str) -> int:
 
     rounded = 0
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and not _LEFT.search(name) and "lora_" not in name:
+        if isinstance(module, torch.nn.Linear) and not LEFT.search(name) and "lora_" not in name:
             module.weight.data = round_trip(module.weight.data, quantisation)
             rounded += module.weight.numel()
     return rounded
