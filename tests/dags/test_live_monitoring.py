@@ -120,13 +120,19 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
             hook.shutdown()
 
 
-def test_a_decision_starts_one_training_within_seconds_and_doubled_events_none(live: Live) -> None:
+def decide(live: Live, family: str) -> int:
+    """What a monitor whose policy is auto leaves behind."""
     with open_pool(live.settings) as pool, pool.connection() as connection:
         number = decisions.save(
-            connection, environment="production", collection=1, at=datetime.now(UTC), action="train", family="reranker",
+            connection, environment="production", collection=1, at=datetime.now(UTC), action="train", family=family,
             mode="auto", state="approved", reason="quality is lost", evidence={}, breaches=(), monitor_key="test",
         )  # fmt: skip
-        assert number is not None
+    assert number is not None
+    return number
+
+
+def test_a_decision_starts_one_training_within_seconds_and_doubled_events_none(live: Live) -> None:
+    number = decide(live, "reranker")
     decided = time.time()
     [first] = live.until("a training", lambda: live.api.runs("train_reranker"))
     task = live.until(
@@ -196,3 +202,14 @@ def test_sensors_wait_without_a_worker_over_a_restart_of_the_triggerer(live: Liv
     assert live.states("waiting", run)["feedback"] == "deferred"
     processes.start(home, "triggerer", airflow.COMPONENTS["triggerer"], environment)
     live.until("it goes on", lambda: live.states("waiting", run)["feedback"] == "success")
+
+
+def test_a_scheduler_that_is_restarted_in_the_middle_starts_one_training(live: Live) -> None:
+    home, environment = live.settings.home.absolute(), process_environment(live.settings)
+    before = len(live.api.runs("train_embedder"))
+    processes.stop(home, ["scheduler"], patience=20)
+    number = decide(live, "embedder")
+    live.until("the triggerer claims it", lambda: live.decision(number).state == "claimed")
+    processes.start(home, "scheduler", airflow.COMPONENTS["scheduler"], environment)
+    assert live.over(number).run_key == f"train_embedder/{live.api.runs('train_embedder')[before]['dag_run_id']}"
+    assert len(live.runs("train_embedder", before + 1)) == before + 1
