@@ -34,7 +34,10 @@ class Reviewed:
 
 
 def reviewed(connection: Connection, collection: int) -> list[Reviewed]:
-    """Accepted corrections and accepted thumbs up for answers, oldest first; what was corrected counts no thumb."""
+    """Accepted corrections and accepted thumbs up for answers, oldest first; what was corrected counts no thumb.
+
+    Without what a reviewer set aside to judge by.
+    """
     return list(_rows(connection, collection))
 
 
@@ -63,7 +66,7 @@ _REVIEWED = """
 select f.query_id, l.query, f.thumb, nullif(btrim(f.answer), ''), f.document, f.start_char, f.end_char,
     nullif(btrim(a.text), '')
 from ragworks.feedback f join ragworks.query_log l on l.id = f.query_id left join ragworks.answer a on a.id = l.id
-where l.collection_id = %s and f.state = 'accepted' and btrim(l.query) <> ''
+where l.collection_id = %s and f.state = 'accepted' and f.purpose is distinct from 'golden' and btrim(l.query) <> ''
 and (nullif(btrim(f.answer), '') is not null or f.thumb = 1 and nullif(btrim(a.text), '') is not null)
 order by f.created_at, f.id
 """

@@ -21,6 +21,7 @@ from include.indexing.publish import publish_run, validate_run
 from include.retrieval.searcher import Searcher
 from include.sources.local import LocalFolder
 from include.store import chunks, datasets, forgotten, golden, reports, work_items
+from include.store.conversations import Conversation, save_conversations
 from include.store.datasets import Negative, Pair
 from include.store.pool import open_pool
 from tests.conftest import write_rows
@@ -83,6 +84,16 @@ def _read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return opened
 
 
+def _chats() -> list[Conversation]:
+    """One that rests on the document, and two that only name it: in the question, in what is known of it."""
+    asked = ({"role": "user", "content": "Who lives there?"}, {"role": "assistant", "content": f"{MARKER} [1]"})
+    naming = ({"role": "user", "content": f"What says {URI}?"}, {"role": "assistant", "content": "Nothing."})
+    plain = ({"role": "user", "content": "Who knows?"}, {"role": "assistant", "content": "Nobody."})
+    return [
+        Conversation(asked, uri="3.md", documents=(URI, "3.md")), Conversation(naming), Conversation(plain, metadata={"a": URI})
+    ]  # fmt: skip
+
+
 def test_it_is_nowhere(settings: Settings, pages: Path, collection: Callable[..., str]) -> None:
     """Live, retired, building and staged; refused, renamed, named in errors and reports: every place at once."""
     page = pages / URI
@@ -99,6 +110,7 @@ def test_it_is_nowhere(settings: Settings, pages: Path, collection: Callable[...
         about = Pair(f"Where does {MARKER} live?", URI, 0, 20, f"{MARKER} lives in the old mill.")
         other = Pair("What does page 3 say?", "3.md", 0, 8, "It says 3.", negatives=(Negative(URI, 0, 20, MARKER),))
         datasets.save(connection, 1, "training", [about, other], arguments={}, statistics={"seen": [URI]})
+        save_conversations(connection, 1, "chats", _chats(), kind="conversations", arguments={}, statistics={})
     collection(chunking={"max_tokens": 100}, validation={"max_deleted": 0.5, "max_rejected": 0.5})
     page.write_text(f"# About {MARKER}\n\nIn another mill.")
     index(settings, "handbook", embedder=HashEmbedder())  # a second generation; the first retires
@@ -125,7 +137,7 @@ def test_it_is_nowhere(settings: Settings, pages: Path, collection: Callable[...
         assert held >= {
             "document", "document_text", "generation_document", "quarantine", "run", "run_document", "source_object",
             "validation_report", "golden_span", "golden_query", "dataset", "dataset_row", "dataset_negative",
-            "spans_1", "spans_2", "spans_3", "staged_2",
+            "dataset_conversation", "spans_1", "spans_2", "spans_3", "staged_2",
         }  # fmt: skip
         erasure = _forget(settings)
         assert in_rows(settings, [URI, MARKER, "jane-7391"]) == NOWHERE

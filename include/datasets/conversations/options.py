@@ -69,7 +69,7 @@ class LlmDataOptions(BaseModel):
         description="What of the golden queries is kept out: their documents with all near-duplicates, or the questions alone.",
     )
     near_duplicate: float = Field(
-        default=0.8, ge=0.5, le=1, description="Share of word triples in common from which two questions are the same."
+        default=0.8, ge=0.3, le=1, description="Share of word triples in common from which two questions are the same."
     )
     dev_share: float = Field(default=0.1, ge=0.01, le=0.5, description="Share that picks among checkpoints and merges.")
     test_share: float = Field(default=0.1, ge=0, le=0.5, description="Share that the gate asks champion and challenger.")

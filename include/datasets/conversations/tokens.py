@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from typing import TYPE_CHECKING, Any
-
-from include.errors import BadConfiguration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,17 +13,16 @@ if TYPE_CHECKING:
 def token_statistics(conversations: Iterable[Conversation], tokenizer: Any, max_length: int) -> dict[str, Any]:
     """Count them as training reads them: prompt by the chat template, then the answer; a worse answer is a sequence more.
 
-    :param tokenizer: of the base, with a chat template.
+    :param tokenizer: of the base, as :func:`include.training.llm.bases.load_tokenizer` gives it: with a chat template.
     :param max_length: tokens of the longest sequence that is trained on.
     :return: conversations; tokens, answer_tokens (those that are learned); length and answer_length, each {min, median, p95,
         max}; max_length, over_limit, over_limit_share; packing {sequences, efficiency} by best fit, efficiency being the
         share of places that hold a token, and padding_efficiency, the same when each sequence is filled up to the longest.
-    :raises BadConfiguration: the tokenizer has no chat template.
     :raises BadData: the template refuses a conversation.
     """
     from include.training.llm.examples import example_of
+    from include.training.llm.forecast import packed_rows
 
-    require_template(tokenizer)
     lengths: list[int] = []
     answers: list[int] = []
     count = 0
@@ -37,7 +33,7 @@ def token_statistics(conversations: Iterable[Conversation], tokenizer: Any, max_
             answers.append(len(answer))
     over = sum(length > max_length for length in lengths)
     fit = [length for length in lengths if length <= max_length]
-    bins = packed_sequences(fit, max_length)
+    bins = packed_rows(fit, max_length)
     return {
         "conversations": count,
         "sequences": len(lengths),
@@ -51,29 +47,6 @@ def token_statistics(conversations: Iterable[Conversation], tokenizer: Any, max_
         "packing": {"sequences": bins, "efficiency": sum(fit) / (bins * max_length) if bins else 0.0},
         "padding_efficiency": sum(fit) / (len(fit) * max(fit)) if fit else 0.0,
     }
-
-
-def require_template(tokenizer: Any) -> None:
-    """Refuse a tokenizer that cannot write a conversation.
-
-    :raises BadConfiguration: it has no chat template.
-    """
-    if not getattr(tokenizer, "chat_template", None):
-        name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
-        raise BadConfiguration(
-            f"the tokenizer of {name}", "it has no chat template, so nobody knows how a conversation is written for it",
-            "Take an instruction-tuned base, or add chat_template.jinja to its folder",
-        )  # fmt: skip
-
-
-def packed_sequences(lengths: Sequence[int], max_length: int) -> int:
-    """How many sequences hold them all: best fit, longest first, which is what trl's packing does (strategy bfd)."""
-    room: list[int] = []  # left in each sequence, ascending
-    for length in sorted(lengths, reverse=True):
-        place = bisect_left(room, length)
-        left = (room.pop(place) if place < len(room) else max_length) - length
-        insort(room, left)
-    return len(room)
 
 
 def _spread(values: Sequence[int]) -> dict[str, int]:
