@@ -16,7 +16,7 @@ from include.errors import BadData, Transient
 from include.evaluation import report
 from include.evaluation.asking import ask
 from include.evaluation.cases import slices
-from include.evaluation.challenge_report import MEASURE, TOP_K, cases_for
+from include.evaluation.challenge_report import TOP_K, cases_for
 from include.evaluation.contenders import Contender, open_trial, serving_reranker
 from include.evaluation.timing import first_search, under_load
 from include.store import model_runs
@@ -37,6 +37,23 @@ def baseline(settings: Settings, pool: Pool, run_key: str, *, progress: Progress
     :raises BadData: fewer golden queries can be asked than the gate wants: nothing is trained for nothing.
     """
     trial = open_trial(settings, pool, run_key, progress)
+    found = _baseline_llm(trial) if trial.run.family == "llm" else _baseline_of_search(settings, pool, trial)
+    found["asked_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+    with pool.connection() as connection:
+        model_runs.change(connection, trial.run.id, baseline=found)
+    measure, value = next((name, one["value"]) for name, one in found["measures"].items())
+    logger.info("%s, before training: %s %.4f", trial.name, measure, value)
+    return found
+
+
+def _baseline_llm(trial: Trial) -> dict[str, Any]:
+    from include.evaluation.llm.challenge import baseline_llm
+
+    return baseline_llm(trial)
+
+
+def _baseline_of_search(settings: Settings, pool: Pool, trial: Trial) -> dict[str, Any]:
+    progress = trial.progress
     cases = cases_for(trial, trial.live)
     least = trial.collection.training.min_queries
     if len(cases.queries) < least:
@@ -49,18 +66,13 @@ def baseline(settings: Settings, pool: Pool, run_key: str, *, progress: Progress
     now = Contender("serving", "what serves now", trial.live, reranker=reranker)
     cold = {now.name: first_search(trial, now, cases.queries[0].query, top_k=TOP_K)}
     (asked,) = ask([now.side(trial)], cases.queries, top_k=TOP_K, progress=progress)
-    found = {
+    return {
         "questions": {"queries": len(cases.queries), "left_out": cases.left_out},
         "serving": now.facts(trial),
         "measures": report.measures(asked, TOP_K),
         "slices": report.slice_tables(asked, slices(cases.queries), TOP_K),
         "latency": under_load(trial, [now], cases.queries, top_k=TOP_K, cold_ms=cold)[now.name],
-        "asked_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    with pool.connection() as connection:
-        model_runs.change(connection, trial.run.id, baseline=found)
-    logger.info("%s, before training: %s %.4f", trial.name, MEASURE, sum(one.scores[MEASURE] for one in asked) / len(asked))
-    return found
 
 
 def evaluate_challenger(settings: Settings, pool: Pool, run_key: str, *, progress: Progress) -> dict[str, Any]:
@@ -96,6 +108,10 @@ def _compare(trial: Trial) -> dict[str, Any]:
         from include.evaluation.challenge_reranker import compare_rerankers
 
         return compare_rerankers(trial)
+    if trial.run.family == "llm":
+        from include.evaluation.llm.challenge import compare_llms
+
+        return compare_llms(trial)
     from include.evaluation.challenge_embedder import compare_embedders
 
     return compare_embedders(trial)

@@ -14,7 +14,7 @@ from include.config import CHAMPION, load_collection
 from include.errors import BadConfiguration, RagworksError
 from include.evaluation.asking import Side
 from include.evaluation.configuration import FixedSearcher
-from include.store import collections, generations, model_runs
+from include.store import collections, deployments, generations, model_runs
 
 if TYPE_CHECKING:
     from include.config import Collection, Settings
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 UNLIMITED_MS = 10**9
-FAMILIES = ("reranker", "embedder")
+FAMILIES = ("reranker", "embedder", "llm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,8 @@ def open_trial(settings: Settings, pool: Pool, run_key: str, progress: Progress)
         run = model_runs.by_key(connection, run_key)
         if run.family not in FAMILIES:
             raise BadConfiguration(
-                f"training {run_key}", f"models of family {run.family} are not compared by retrieval",
-                f"Use it for {' and '.join(FAMILIES)}",
+                f"training {run_key}", f"models of family {run.family} are not compared here",
+                f"Use it for {', '.join(FAMILIES)}",
             )  # fmt: skip
         name = collections.collection_name(connection, run.collection_id)
         live = generations.require_live(connection, run.collection_id, name)
@@ -133,12 +133,20 @@ def serving_reranker(settings: Settings, pool: Pool, collection: Collection) -> 
         return None
 
 
-def serving_now(settings: Settings, pool: Pool, name: str) -> dict[str, str | None]:
-    """Fingerprints of the embedder and the reranker that serve: a comparison counts for as long as they do."""
+def serving_now(settings: Settings, pool: Pool, name: str, family: str = "") -> dict[str, str | None]:
+    """Fingerprints of the embedder and the reranker that serve: a comparison counts for as long as they do.
+
+    :param family: of ``llm`` also that of the adapter that answers; None: none was promoted.
+    """
     with pool.connection() as connection:
         live = generations.live_of(connection, name)
     reranker = serving_reranker(settings, pool, load_collection(settings, name))
-    return {"embedder": live.embedder, "reranker": reranker.fingerprint if reranker else None}
+    found: dict[str, str | None] = {"embedder": live.embedder, "reranker": reranker.fingerprint if reranker else None}
+    if family == "llm":
+        with pool.connection() as connection:
+            promoted = deployments.serving(connection, settings.environment, "llm", name)
+        found["llm"] = promoted.settings.get("fingerprint") if promoted and promoted.artifact else None
+    return found
 
 
 def trained(trial: Trial) -> str:

@@ -18,8 +18,25 @@ if TYPE_CHECKING:
     from include.store.model_runs import ModelRun
     from include.store.pool import Pool
 
+SEARCH_WORDS = {
+    "questions": "golden queries",
+    "queries": "queries",
+    "one": "A whole search",
+    "many": "searches",
+    "by": "Query by query",
+}
+LLM_WORDS = {
+    "questions": "questions",
+    "queries": "questions",
+    "one": "A whole answer",
+    "many": "answers",
+    "by": "Question by question",
+}
 MODEL_TEMPLATE = TEMPLATE.with_name("model.html.j2")
-_OUTSIDE = {"scores", "told", "slices", "comparison", "alternatives", "matrix", "a_a", "sides", "latency", "questions"}
+_OUTSIDE = {
+    "scores", "told", "slices", "comparison", "alternatives", "matrix", "a_a", "sides", "latency", "questions", "guarded", "judge",
+    "held_out",
+}  # fmt: skip
 
 
 def publish_model_page(settings: Settings, pool: Pool, run_key: str) -> str:
@@ -67,14 +84,16 @@ def render_model(run: ModelRun, collection: str, *, quotes: bool = False) -> str
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    evaluation = {"matrix": None, "alternatives": None} | (run.evaluation or {})
+    evaluation = {"matrix": None, "alternatives": None, "guarded": None, "judge": None, "held_out": None} | (
+        run.evaluation or {}
+    )
     gate = run.gate
     compared = "comparison" in evaluation
     drawn = {name: Markup(one) for name, one in _plots(run, evaluation).items()}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(MODEL_TEMPLATE.read_text(encoding="utf-8")).render(
         style=Markup(STYLE.read_text(encoding="utf-8")),
-        title=f"{run.family.capitalize()} of {collection}",
+        title=f"{'LLM' if run.family == 'llm' else run.family.capitalize()} of {collection}",
         run=run,
         gate=gate,
         said=_said(gate),
@@ -84,6 +103,8 @@ def render_model(run: ModelRun, collection: str, *, quotes: bool = False) -> str
         headline=_headline(run, evaluation),
         unjudged=_unjudged(gate, evaluation),
         tokens=max((row.get("tokens") or 0 for row in evaluation["alternatives"] or ()), default=0),
+        words=LLM_WORDS if run.family == "llm" else SEARCH_WORDS,
+        merge=run.training.get("merge") if run.family == "llm" else None,
         facts=_facts(run),
         told=[("Lost", evaluation["told"]["lost"]), ("Won", evaluation["told"]["won"])] if quotes and compared else [],
         manifest=json.dumps(_manifest(run), indent=2, ensure_ascii=False, default=str),
@@ -126,7 +147,7 @@ def _training_plots(training: dict[str, Any]) -> dict[str, str]:
         drawn["loss"] = model_plots.loss_plot(loss)
     dev = training.get("dev")
     if isinstance(dev, list) and dev:
-        measure = next(name for name in dev[0] if name.startswith("ndcg"))
+        measure = next(name for name in dev[0] if name.startswith("ndcg") or name == "loss")
         drawn["dev"] = model_plots.dev_plot(
             [(one["step"], one[measure]) for one in dev], measure=measure,
             before=(training.get("baseline") or {}).get(measure), best=(training.get("best") or {}).get("step"),
@@ -170,6 +191,8 @@ def _facts(run: ModelRun) -> list[tuple[str, str]]:
     training = run.training
     known = {
         "pairs": training.get("pairs"),
+        "conversations": training.get("conversations"),
+        "tokens a second": training.get("tokens_per_second"),
         "steps": run.step or None,
         "seconds of training": training.get("seconds"),
         "samples a second": training.get("samples_per_second"),

@@ -16,9 +16,9 @@ class GateRule:
     """When a challenger may take the champion's place; the first four are settings of a collection.
 
     :param min_queries: golden queries below which nothing is decided.
-    :param min_effect: smallest gain of nDCG@10 that is worth a change.
+    :param min_effect: smallest gain of the deciding measure, such as nDCG@10, that is worth a change.
     :param max_slice_loss: most that a slice may lose, when it surely loses.
-    :param latency_budget_ms: what 95 of 100 searches must stay within, asked ``training.clients`` at once.
+    :param latency_budget_ms: what 95 of 100 searches must stay within, asked ``training.clients`` at once; of an llm, answers.
     :param differing: queries that must tell the two apart (:class:`include.evaluation.comparison.Rule`).
     :param min_slice_queries: slices with fewer are named, and not judged.
     :param min_searches: timed searches below which a 95th percentile says nothing: it would rest on one of them.
@@ -34,19 +34,22 @@ class GateRule:
     min_searches: int = 40
 
     @classmethod
-    def of(cls, collection: Collection) -> GateRule:
-        """The rule that a collection file states."""
+    def of(cls, collection: Collection, family: str = "") -> GateRule:
+        """The rule that a collection file states.
+
+        :param family: answers of an ``llm`` have a budget of their own.
+        """
         training = collection.training
-        return cls(
-            training.min_queries, training.min_effect, training.max_slice_loss, collection.retrieval.latency_budget_ms
-        )  # fmt: skip
+        budget = training.answer_budget_ms if family == "llm" else collection.retrieval.latency_budget_ms
+        return cls(training.min_queries, training.min_effect, training.max_slice_loss, budget)
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a challenger stays out.
 
-    :param rule: which rule, in a word: identical, scores, sample, control, quality, without, pair, slice, latency.
+    :param rule: which rule, in a word: identical, scores, sample, control, quality, without, pair, slice, latency,
+        general, safety, judge.
     :param why: what was found, ``change`` what would have to be different.
     """
 

@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from include.errors import BadData
-from include.registry import gate_checks
+from include.registry import gate_checks, gate_llm
 from include.registry.decision import Decision, Finding, GateRule, Refusal
 from include.registry.gate_scores import Unusable, read_scores
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 # In the order in which a person wants to read of them.
 CHECKS = (
     gate_checks.quality, gate_checks.latency, gate_checks.slices, gate_checks.pair, gate_checks.without, gate_checks.sample,
-    gate_checks.control,
+    gate_checks.control, gate_llm.guarded, gate_llm.judge, gate_llm.held_out,
 )  # fmt: skip
 
 
@@ -93,12 +93,12 @@ def judge(settings: Settings, pool: Pool, run_key: str) -> Decision:
     else:
         if run.state != "evaluated" or run.evaluation is None:
             raise BadData(f"training {run_key} cannot be judged", f"it is {run.state}", "Evaluate it first")
-        if serving_now(settings, pool, name) != run.evaluation["serving"]:
+        if serving_now(settings, pool, name, run.family) != run.evaluation["serving"]:
             raise BadData(
                 f"training {run_key} cannot be judged", "what serves is not what it was compared with: another was promoted "
                 "or rolled back meanwhile", "Evaluate it again",
             )  # fmt: skip
-        decision = decide(run.evaluation, GateRule.of(load_collection(settings, name)))
+        decision = decide(run.evaluation, GateRule.of(load_collection(settings, name), run.family))
         with pool.connection() as connection:
             state = "accepted" if decision.accepted else "refused"
             model_runs.change(connection, run.id, gate=decision.as_dict(), state=state)

@@ -24,7 +24,7 @@ def sample(evaluation: Mapping[str, Any], scores: Scores, rule: GateRule) -> Ite
     """Enough questions to decide on."""
     if scores.queries < rule.min_queries:
         name = evaluation.get("collection", "NAME")
-        why = f"{scores.queries} golden queries could be asked, and at least {rule.min_queries} are needed to decide"
+        why = f"{scores.queries} {_asked(evaluation)} could be asked, and at least {rule.min_queries} are needed to decide"
         yield _refused("sample", why, f"Add some with `ragworks golden {name}`, or lower training.min_queries")
 
 
@@ -52,7 +52,7 @@ def quality(evaluation: Mapping[str, Any], scores: Scores, rule: GateRule) -> It
     found = verdict(differences, _rule(rule, effect=rule.min_effect))
     old, new = scores.means(CHAMPION, CHALLENGER)
     figures = {**found.as_dict(), "champion": round(old, 4), "challenger": round(new, 4)}
-    said = f"{_name(scores.measure)} {old:.4f} → {new:.4f} over {found.queries} golden queries ({_interval(found, rule)})"
+    said = f"{_name(scores.measure)} {old:.4f} → {new:.4f} over {found.queries} {_asked(evaluation)} ({_interval(found, rule)})"
     if found.promotes:
         yield Finding("quality", f"The challenger answers better: {said}.", figures)
     elif scores.queries >= rule.min_queries:  # else the sample is refused, which says more
@@ -182,14 +182,16 @@ def latency(evaluation: Mapping[str, Any], scores: Scores, rule: GateRule) -> It
         yield _refused("latency", why, "Evaluate again with more golden queries")
         return
     clients = measured.get("clients", 1)
+    what = "answers" if evaluation.get("family") == "llm" else "searches"
     figures = {"challenger_p95_ms": challenger, "champion_p95_ms": champion, "budget_ms": rule.latency_budget_ms,
                "clients": clients, "searches": searches}  # fmt: skip
     now = "" if champion is None else f"; with what serves now {champion:,.0f} ms"
-    said = f"95 of 100 searches take up to {challenger:,.0f} ms with {clients} asked at once{now}"
+    said = f"95 of 100 {what} take up to {challenger:,.0f} ms with {clients} asked at once{now}"
     if challenger > rule.latency_budget_ms:
         too_slow = champion is not None and champion > rule.latency_budget_ms
         fewer = "fewer candidates (retrieval.rerank_candidates), " if evaluation.get("family") == "reranker" else ""
-        fix = f"It takes {fewer}a smaller model, or a higher retrieval.latency_budget_ms"
+        setting = "training.answer_budget_ms" if evaluation.get("family") == "llm" else "retrieval.latency_budget_ms"
+        fix = f"It takes {fewer}a smaller model, or a higher {setting}"
         if too_slow:
             fix = f"This machine keeps the budget with neither of the two. {fix}"
         why = f"It is too slow: {said}, and the budget is {rule.latency_budget_ms:,.0f} ms"
@@ -222,7 +224,12 @@ def _interval(found: Verdict, rule: GateRule) -> str:
 
 def _name(measure: str) -> str:
     name, _, places = measure.partition("@")
-    return f"{ {'ndcg': 'nDCG', 'recall': 'recall', 'mrr': 'MRR', 'map': 'MAP'}.get(name, name) }@{places}"
+    known = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}.get(name, name)
+    return f"{known}@{places}" if places else known
+
+
+def _asked(evaluation: Mapping[str, Any]) -> str:
+    return "questions" if evaluation.get("family") == "llm" else "golden queries"
 
 
 def _some(names: Sequence[str]) -> str:

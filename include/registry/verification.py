@@ -89,7 +89,8 @@ def problems(smoke: Smoke) -> list[str]:
 def verify(settings: Settings, pool: Pool, family: str, collection: str) -> dict[str, Any]:
     """Ask, keep what came of it with the deployment, and go back when it failed.
 
-    :return: what :class:`Smoke` has, version, deployment, ok and problems.
+    :return: what :class:`Smoke` has, of an llm what :func:`include.registry.llm_verification.smoke_llm` tells; and version,
+        deployment, ok and problems.
     :raises BadData: nothing was promoted; or it failed, and what served before serves again.
     :raises Transient: it could not be asked.
     """
@@ -114,9 +115,14 @@ def _examined(settings: Settings, pool: Pool, name: str, live: Deployment, run: 
     try:
         if live.family == "reranker":
             reranker_champion(settings, name).refresh(pool)
-        asked = _ask(settings, pool, name, live, run)
-        smoke = {key: getattr(asked, key) for key in Smoke.__slots__}
-        wrong = problems(asked)
+        if live.family == "llm":
+            from include.registry.llm_verification import smoke_llm
+
+            smoke, wrong = smoke_llm(settings, pool, name, live, run)
+        else:
+            asked = _ask(settings, pool, name, live, run)
+            smoke = {key: getattr(asked, key) for key in Smoke.__slots__}
+            wrong = problems(asked)
     except Transient:
         raise
     except RagworksError as error:
