@@ -105,8 +105,12 @@ def mine(
         hits = next(found)
         unseen = out.among(hit.document for hit in hits)
         negatives = negatives_of(hits, question.query, right, answers=answers, barred=unseen, groups=index.groups, rule=rule)
-        shown = _allowed(disliked.get(normalised(question.query), ()), out, tally)
-        negatives = _joined([one for one in shown if not same_passage(one.text, right.text, rule.same)], negatives, rule.count)
+        shown = [
+            one
+            for one in _allowed(disliked.get(normalised(question.query), ()), out, tally)
+            if index.groups.of(one.uri) not in answers and not same_passage(one.text, right.text, rule.same)
+        ]
+        negatives = _joined(shown, negatives, rule.count)
         without += not negatives
         index.progress.advance(1)
         yield tuple(negatives)

@@ -112,13 +112,13 @@ def difference_plot(histogram: Mapping[str, Any], measure: str) -> str:
 
 
 @contextmanager
-def drawing(height: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure of a height in inches with its axes, in our style and without pyplot's global state."""
+def drawing(height: float, width: float = _WIDTH) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of a size in inches with its axes, in our style and without pyplot's global state."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, figure.subplots()
 
 

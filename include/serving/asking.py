@@ -13,6 +13,7 @@ import psycopg
 from include.serving.failures import bad_request
 from include.serving.logbook import Entry
 from include.serving.replies import as_logged
+from include.serving.shadow import Sampled, is_sampled
 from include.store.query_log import LoggedQuery
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Question:
     started: float = field(default_factory=time.monotonic)
     served: Served | None = None
     found: Found | None = None
+    query: Query | None = None
 
     def find(self, query: Query) -> Found:
         """What the index holds; in a worker's thread.
@@ -53,6 +55,7 @@ class Question:
         """
         self.served = served = self.service.served(self.collection, "model" if self.kind == "chat" else "collection")
         check_length(query.text, served.settings)
+        self.query = query
         if query.rerank and not self._has_reranker(served.settings):
             raise bad_request(f"{self.collection} has no reranker. Leave out rerank, or set it to false", "rerank")
         for _ in range(TRIES - 1):
@@ -97,6 +100,14 @@ class Question:
             status=status, seconds={**self.seconds, **(seconds or {})}, api_key_id=self.caller.key_id, id=self.id,
         )  # fmt: skip
         self.service.logbook.add(Entry(logged, self.served.settings, answer))
+        if status != "failed":
+            self._sample(self.served)
+
+    def _sample(self, served: Served) -> None:
+        """Hand it to the challenger too, when it is one of the sample; does not wait."""
+        if self.found is None or self.query is None or not is_sampled(self.id, served.settings.monitoring.shadow):
+            return
+        self.service.shadow.offer(Sampled(self.id, served.id, served.settings, self.query, self.found))
 
     def _has_reranker(self, settings: Collection) -> bool:
         spec = settings.retrieval.reranker

@@ -32,6 +32,10 @@ class Metrics:
         )  # fmt: skip
         self.logged = Counter("ragworks_query_log_written_total", "Rows of the query log written", registry=self.registry)
         self.dropped = Counter("ragworks_query_log_dropped_total", "Rows of the query log lost", registry=self.registry)
+        self.shadow = Counter(
+            "ragworks_shadow_questions_total", "Questions sampled for the challenger, by what came of them", ["state"],
+            registry=self.registry,
+        )  # fmt: skip
 
     def text(self) -> bytes:
         """As https://prometheus.io/docs/instrumenting/exposition_formats/ has it."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from airflow.sdk import Param
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MODES = {
     "incremental": "incremental: bring the index in step with the source; only what changed is read and embedded",
@@ -43,6 +48,36 @@ def index_params() -> dict[str, Param]:
                 f"How many tasks share the embedding at most, 1 to {MAX_WORKERS}. They take documents from one queue. "
                 "1 is right where all tasks run on one machine, because the model uses all its cores; "
                 "more helps when tasks run on several machines, or when the embedder is an endpoint."
+            ),
+        ),
+    }
+
+
+def review_params(collections: Sequence[str]) -> dict[str, Param]:
+    """The form before a review of feedback."""
+    return {
+        "collection": Param(
+            collections[0] if collections else "",
+            type="string",
+            enum=list(collections) or [""],
+            title="Collection",
+            description_md="Whose feedback is reviewed.",
+        ),
+        "batch": Param(
+            20,
+            type="integer",
+            minimum=1,
+            maximum=100,
+            title="Judgements",
+            description_md="How many the form has at most, the oldest first.",
+        ),
+        "texts": Param(
+            True,
+            type="boolean",
+            title="Show texts",
+            description_md=(
+                "Questions, answers and comments stand in the form, and stay in Airflow's database until `airflow db clean`: "
+                "`ragworks forget` does not reach them. Switched off, the form has ids and documents alone."
             ),
         ),
     }
