@@ -24,6 +24,7 @@ from include.cli import (
     llm_serving,
     models,
     monitoring,
+    reporting,
     searching,
     serving,
     stack,
@@ -49,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for group in (
         indexing, searching, answering, evaluating, inspecting, generations, golden, feedback, duplicates, datasets, forgetting,
-        training, models, monitoring, serving, llm_serving, stack,
+        training, models, monitoring, reporting, serving, llm_serving, stack,
     ):  # fmt: skip
         group.register(commands, common)
     return parser

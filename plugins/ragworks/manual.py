@@ -111,6 +111,24 @@ ragworks monitor {name} --calibrate  # thresholds from its own history
 """
 
 
+def describe_review(description: str) -> str:
+    """Markdown: what is asked, what an answer does, and what to type instead."""
+    return f"""# Review feedback
+
+{description}.
+
+**review** shows the oldest open judgements of a collection in a form under *Required actions*: accept, reject, or leave open.
+Accepted ones become golden queries, or training pairs and hard negatives. It waits seven days, holds no worker meanwhile, and
+is skipped when nothing is open. To correct a judgement, use the files of the command line.
+
+```
+ragworks feedback NAME                 # what waits
+ragworks feedback NAME --review        # the same in a terminal
+ragworks feedback NAME --export FILE   # to correct, then --import FILE
+```
+"""
+
+
 def describe_broken(broken: BrokenFile) -> str:
     """Markdown: what is wrong with a collection file."""
     return f"""# {broken.path.name} cannot be used
