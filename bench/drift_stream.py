@@ -22,9 +22,8 @@ from include.indexing.context import open_context
 from include.indexing.pipeline import index_collection
 from include.retrieval.query import Query
 from include.retrieval.searcher import Searcher
-from include.store import answers, collections
 from include.store.pool import open_pool
-from include.store.query_log import LoggedQuery, save_queries
+from include.store.query_log import LoggedQuery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -140,17 +139,6 @@ def serve(settings: Settings, data: Path, stream: str, embedder: Remembering) ->
                 found = searcher.find(query)
                 served.append(Served(row, found, None, found.seconds))
     return served
-
-
-def log(settings: Settings, stream: str, served: Sequence[Served]) -> None:
-    """Write questions and answers into the query log, at the time they were asked."""
-    with open_pool(settings) as pool, pool.connection() as connection:
-        collection = collections.collection_id(connection, stream)
-        for one in served:
-            entry = logged(collection, one)
-            save_queries(connection, [entry])
-            if one.answer is not None:
-                answers.save_answer(connection, entry.id, one.answer)
 
 
 def logged(collection: int, one: Served) -> LoggedQuery:

@@ -231,6 +231,18 @@ TRACES: tuple[Trace, ...] = (
         _erase_model_runs,
     ),
     Trace("deployment", ("settings", "verification", "reason"), _erase_deployments),
+    Trace("signal", ("reference", "detail"), _rewrite("signal", ("reference", "detail"), "collection_id = %(c)s")),
+    Trace("breach", ("reason", "evidence"), _rewrite("breach", ("reason", "evidence"), "collection_id = %(c)s")),
+    Trace(
+        "decision",
+        ("reason", "evidence", "outcome"),
+        _rewrite("decision", ("reason", "evidence", "outcome"), "collection_id = %(c)s"),
+    ),
+    Trace(
+        "alert",
+        ("title", "detail", "outcome"),
+        _rewrite("alert", ("title", "detail", "outcome"), "collection_id = %(c)s"),
+    ),
     Trace("work_item", ALL, _delete("delete from ragworks.work_item where document_id = %(id)s")),
     # Its row stays, empty, until a publication collects it: another run that is queueing it now must find its id.
     Trace(

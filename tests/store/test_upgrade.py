@@ -52,6 +52,8 @@ FIRST_LAYOUT = (
     "drop table ragworks.terms_1, ragworks.answer_source, ragworks.answer, ragworks.feedback, ragworks.shadow",
     "drop table ragworks.query_log",
     "drop table ragworks.api_key, ragworks.evaluation, ragworks.reranking_rate",
+    "drop table ragworks.told, ragworks.alert, ragworks.monitor_threshold, ragworks.monitor_reference",
+    "drop table ragworks.decision, ragworks.breach, ragworks.signal",
     "drop table ragworks.deployment, ragworks.model_version, ragworks.model_run, ragworks.dataset_document",
     "drop table ragworks.dataset_conversation, ragworks.dataset_negative, ragworks.dataset_row, ragworks.dataset",
     "delete from ragworks.migration where name <> 'incremental/0001_initial.sql'",
