@@ -82,6 +82,8 @@ def fit(
     else:
         job.interruption.check()
         trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    if job.rank:  # the first process says how it ended
+        return Fit(trainer.state.global_step, memory.best, {})
     if watch.stopped is not None:
         raise watch.stopped
     if not memory.finished:
@@ -118,7 +120,7 @@ def trainer_arguments(job: Job, arguments_class: Any, **own: Any) -> Any:
         "dataloader_pin_memory": job.hardware.gpus > 0,
     }
     made = arguments_class(**common | own)
-    if made.n_gpu > 1:
+    if made.n_gpu > 1:  # of one process
         logger.warning("%d GPUs are here, one is used", made.n_gpu)
         made._n_gpu = 1  # DataParallel would split the batch, and with it the negatives
     return made
@@ -162,14 +164,14 @@ class _Resumable:
 
 
 def _newest(job: Job, evaluate: Evaluator | None) -> tuple[Memory, Path | None]:
-    found = job.checkpoints.newest(job.staging / "resume")
+    found = job.checkpoints.newest(job.staging / (f"resume-{job.rank}" if job.rank else "resume"))
     if found is None:
         return Memory(questions=evaluate.fingerprint if evaluate else ""), None
     step, folder = found
     memory = Memory.load(folder)
     logger.info("going on at step %d", step)
     memory.resumed.append(step)
-    if (folder / BEST).is_dir():
+    if (folder / BEST).is_dir() and not job.rank:
         (job.staging / BEST).mkdir()
         link(folder / BEST / weights.WEIGHTS, job.staging / BEST / weights.WEIGHTS)
     questions = evaluate.fingerprint if evaluate else ""

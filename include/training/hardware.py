@@ -29,15 +29,18 @@ class Hardware:
         return asdict(self)
 
 
-def this_machine() -> Hardware:
-    """The machine of this process, as torch sees it; a training uses one GPU."""
+def this_machine(gpus: int = 1) -> Hardware:
+    """The machine of this process, as torch sees it.
+
+    :param gpus: that the training uses, where there are any.
+    """
     import torch
 
     threads = torch.get_num_threads()
     if torch.cuda.is_available():
         card = torch.cuda.get_device_properties(0)
         memory = round(card.total_memory / 2**30, 1)
-        return Hardware("cuda", str(card.name), 1, memory, threads, bool(torch.cuda.is_bf16_supported()))
+        return Hardware("cuda", str(card.name), gpus, memory, threads, bool(torch.cuda.is_bf16_supported()))
     return Hardware("cpu", _processor(), 0, round(_memory() / 2**30, 1), threads, False)
 
 

@@ -29,6 +29,7 @@ class Job:
     :param collection: its name.
     :param base: folder of the model that training starts from, None when it starts from nothing.
     :param staging: an empty folder, which is removed at the end.
+    :param rank: of this process, where several train together: all but the first, 0, only compute.
     """
 
     settings: Settings
@@ -44,6 +45,7 @@ class Job:
     ledger: Ledger
     interruption: Interruption
     progress: Progress
+    rank: int = 0
 
     @property
     def bf16(self) -> bool:

@@ -71,13 +71,13 @@ def train(settings: Settings, pool: Pool, run_key: str, *, progress: Progress) -
 def _attempt(settings: Settings, pool: Pool, connection: Connection, run: ModelRun, progress: Progress) -> None:
     # 1. What is to be done, and with what: nothing heavy is loaded before all of it is known to be there.
     arguments = arguments_of(run.family, run.arguments)
-    base = _base(settings, run)
+    base = base_folder(settings, run)
     if run.dataset_id is None:
         raise BadData(f"training {run.run_key}", "its dataset was removed", "Plan another training")
     dataset = datasets.dataset(connection, run.dataset_id)
     collection = collections.collection_name(connection, run.collection_id)
     # 2. Where: the machine, the checkpoints, a folder that no other attempt uses.
-    hardware = this_machine()
+    hardware = this_machine(getattr(arguments, "gpus", 1))
     checkpoints = Checkpoints(settings, run.run_key)
     whole = checkpoints.store.staging(safe_name(run.run_key))  # with what a killed attempt left there, which goes
     staging = whole / f"attempt-{run.attempts + 1}"  # fingerprints of a process are remembered by folder
@@ -105,7 +105,12 @@ def _attempt(settings: Settings, pool: Pool, connection: Connection, run: ModelR
     logger.info("training %s is done: %s", run.run_key, artifact)
 
 
-def _base(settings: Settings, run: ModelRun) -> Path | None:
+def base_folder(settings: Settings, run: ModelRun) -> Path | None:
+    """The folder of the model that a training starts from, None when it starts from nothing.
+
+    :raises BadConfiguration: there is no such model.
+    :raises BadData: it is not the one that the training was planned with.
+    """
     if not run.base:
         return None
     folder, fingerprint = _llm_base(settings, run) if run.family == "llm" else _other_base(settings, run)

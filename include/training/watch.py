@@ -99,6 +99,7 @@ class Watch:
             control.should_training_stop = True
         if control.should_training_stop or self._checkpoint_due(state) or self._score_due(state):
             control.should_log = control.should_save = True
+        self._agree(control)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **more: Any) -> None:
         """Refuse a loss that is no number; score what is due; write it down."""
@@ -124,6 +125,10 @@ class Watch:
     def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Hand the trainer's checkpoint to the store, with the best weights so far."""
         del more
+        if self._together and self.stopped is None:  # each process has written its random numbers
+            self._barrier()
+        if self._job.rank:
+            return
         with self.aside():
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing needs
@@ -177,6 +182,28 @@ class Watch:
             self._memory.aside += time.monotonic() - started
             self._memory.seconds = self._before[0] + time.monotonic() - self._began
 
+    @property
+    def _together(self) -> bool:
+        """Whether several processes train."""
+        from torch import distributed
+
+        return bool(distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1)
+
+    def _agree(self, control: Any) -> None:
+        """What is due is decided by the first process: clocks and signals differ, and all must do the same."""
+        if not self._together:
+            return
+        from torch import distributed
+
+        said = [control.should_training_stop, control.should_log, control.should_save, self._memory.finished]
+        distributed.broadcast_object_list(said, src=0)
+        control.should_training_stop, control.should_log, control.should_save, self._memory.finished = said
+
+    def _barrier(self) -> None:
+        from torch import distributed
+
+        distributed.barrier()
+
     def _check_numbers(self, state: Any, logs: Mapping[str, float]) -> None:
         for name in ("loss", "grad_norm"):
             value = float(logs.get(name, 0.0))
@@ -212,7 +239,8 @@ class Watch:
         best = self._memory.best
         if best is None or self._sign * scores[self._select] > self._sign * best[self._select]:
             self._memory.best = one
-            weights.save(model, self._job.staging / BEST)
+            if not self._job.rank:
+                weights.save(model, self._job.staging / BEST)
 
 
 def link(file: Path, target: Path) -> None:

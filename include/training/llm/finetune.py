@@ -21,6 +21,7 @@ from include.training.llm.bases import find_base, load_tokenizer
 from include.training.llm.budget import Budget
 from include.training.llm.examples import Examples, read_examples
 from include.training.llm.heldout import HeldOutLoss, HeldOutPreference
+from include.training.llm.processes import together
 from include.training.llm.trainers import ADAPTER, make_trainer, start_of
 
 if TYPE_CHECKING:
@@ -43,6 +44,20 @@ def train_llm(job: Job) -> Trained:
     :raises BadConfiguration: the base has no chat template or does not load, or lacks a module that is to be adapted.
     """
     arguments = cast("LlmArguments", job.arguments)
+    with together(job, arguments.gpus):
+        base, start, trainer, done, train, dev = fitted(job)
+    # 5. The adapter alone, with its manifest.
+    adapter = save_adapter(trainer.model, base, job.staging / "model", start=start, method=arguments.method)
+    details = done.details | _facts(job, trainer, done, train, dev)
+    return Trained(adapter.folder, "lora", adapter.fingerprint, done.step, {}, details)
+
+
+def fitted(job: Job) -> tuple[Base, Adapter | None, Any, Fit, Examples, Examples]:
+    """A trained model: each process of a training does this, and the first goes on with it.
+
+    :return: the base, the adapter that was started from, the trainer, how it went, and what was read.
+    """
+    arguments = cast("LlmArguments", job.arguments)
     # 1. What is read, before anything heavy is loaded.
     base = base_of(job)
     tokenizer = load_tokenizer(base)
@@ -57,10 +72,7 @@ def train_llm(job: Job) -> Trained:
         logger.warning("the dataset has no development conversations: the last step is kept, whatever it is worth")
     # 4. Train.
     done = fit(job, trainer, evaluate, select=SELECT, lowest=True, limit=Budget(job))
-    # 5. The adapter alone, with its manifest.
-    adapter = save_adapter(trainer.model, base, job.staging / "model", start=start, method=arguments.method)
-    details = done.details | _facts(job, trainer, done, train, dev)
-    return Trained(adapter.folder, "lora", adapter.fingerprint, done.step, {}, details)
+    return base, start, trainer, done, train, dev
 
 
 def base_of(job: Job) -> Base:

@@ -20,7 +20,7 @@ from include.store.pool import open_pool
 from include.training.checkpoints import Checkpoints
 from include.training.interruption import Interrupted
 from include.training.train import train
-from tests.training.llm.trainings import plan, row, run, tiny_base
+from tests.training.llm.trainings import plan, row, rows, run, tiny_base
 from tests.training.test_resume import StopAt
 
 if TYPE_CHECKING:
@@ -174,3 +174,16 @@ def test_a_full_disk_keeps_the_checkpoint_before(settings: Settings, base: Path)
     assert Checkpoints(settings, "full").steps() == [4]
     done = run(settings, "full")
     assert (done.state, done.training["resumed_from"]) == ("trained", [4, 4][: len(done.training["resumed_from"])])
+
+
+def test_two_processes_train_together(settings: Settings, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the processor, by gloo; on GPUs the same code, by NCCL. A checkpoint of two is gone on from by two."""
+    monkeypatch.setenv("RAGWORKS_HOME", str(settings.home))
+    monkeypatch.setenv("RAGWORKS_DATABASE_URL", settings.database_url or "")
+    plan(settings, "two", base, data=rows(train=24), batch_size=4, gpus=2, max_steps=6, checkpoint_steps=3)
+    with open_pool(settings) as pool, pytest.raises(Interrupted, match="interrupted at step 4 of 6"):
+        train(settings, pool, "two", progress=StopAt("train", 4))
+    done = run(settings, "two")
+    assert (done.state, done.training["resumed_from"]) == ("trained", [4])
+    assert done.training["tokens"] == 2 * done.training["conversations"] * done.training["longest"]  # 6 steps of 8: twice all
+    assert done.training["best"]["loss"] < 0.9 * done.training["baseline"]["loss"]
