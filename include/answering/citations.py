@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 # Code is left alone: a[1] in it is no citation.
 _TOKEN = re.compile(r"(?P<code>```.*?```|`[^`\n]*`)|\s*\[(?P<numbers>\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\](?!\()", re.DOTALL)
+_RUN = re.compile(
+    r"(?P<code>```.*?```|`[^`\n]*`)|\s*(?P<run>(?:\[\d{1,4}(?:\s*[,;]\s*\d{1,4})*\](?!\())+)", re.DOTALL
+)  # several of them in a row are one
 _NUMBERS = re.compile(r"\[(\d{1,4})\]")
 _UNFINISHED = re.compile(r"(?:\s*\[[\d,;\s]*|\s*\[[\d,;\s]+\]|\s+)$")
 
@@ -50,13 +53,13 @@ def renumbered(text: str, numbers: Mapping[int, int]) -> str:
     """The text with other numbers in its citations, without those that have none."""
 
     def kept(match: re.Match[str]) -> str:
-        if match["numbers"] is None:
+        if match["run"] is None:
             return match[0]
-        right = [numbers[n] for n in map(int, re.findall(r"\d+", match["numbers"])) if n in numbers]
+        right = [numbers[n] for n in map(int, re.findall(r"\d+", match["run"])) if n in numbers]
         space = match[0][: len(match[0]) - len(match[0].lstrip())]
         return space + "".join(f"[{n}]" for n in dict.fromkeys(right)) if right else ""
 
-    return _TOKEN.sub(kept, text)
+    return _RUN.sub(kept, text)
 
 
 def without(text: str) -> str:

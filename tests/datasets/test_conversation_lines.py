@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from include.answering.citations import renumbered
 from include.datasets.conversations.contamination import HeldOut
 from include.datasets.conversations.lines import as_line, kind_of_file, read_conversations
 from include.datasets.conversations.options import LlmDataOptions
@@ -119,6 +120,17 @@ def test_what_is_held_out_is_met_again() -> None:
         match = held.match(text)
         assert (match and (match.key, match.how)) == expected, text
     assert held.match("short", "Tell me: who may open the gate of the northern yard at night, and why?") is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("It is [3]. And [2, 3].", "It is [2]. And [1][2]."), ("No [1][2].", "No [1]."), ("No [1].", "No."),
+        ("`a[1]` [2]", "`a[1]` [1]"),
+    ],
+)  # fmt: skip
+def test_citations_of_passages_that_are_left_out(text: str, expected: str) -> None:
+    assert renumbered(text, {2: 1, 3: 2}) == expected
 
 
 def test_every_near_duplicate_is_found() -> None:
