@@ -23,7 +23,9 @@ from include.config import (
     Index,
     JsonlSource,
     Lexical,
+    Monitoring,
     NearDuplicates,
+    Policies,
     Privacy,
     QueryLog,
     Retrieval,
@@ -65,7 +67,7 @@ def test_no_command_is_documented_that_does_not_exist() -> None:
 
 SETTINGS = (
     Collection, FilesSource, JsonlSource, SqlSource, Chunking, Embedding, Index, Validation, Generations, NearDuplicates,
-    Privacy, Lexical, Retrieval, Answers, Guardrails, QueryLog, Training, AssetSchedule,
+    Privacy, Lexical, Retrieval, Answers, Guardrails, QueryLog, Training, Monitoring, Policies, AssetSchedule,
 )  # fmt: skip
 
 
