@@ -62,9 +62,9 @@ def read_pair(queries_path: str, qrels_path: str) -> Iterator[GoldenQuery]:
 def from_feedback(connection: Connection, collection: int) -> tuple[list[GoldenQuery], int]:
     """What accepted feedback makes golden, and how many queries are not touched because a person gave their answers.
 
-    Made of all accepted feedback each time, so that doing it twice changes nothing.
+    Made of all accepted feedback each time, so that doing it twice changes nothing; but for what is to be learned from.
     """
-    made = evaluations.accepted_feedback(connection, collection)
+    made = evaluations.accepted_feedback(connection, collection, judging=True)
     held = golden.origins(connection, collection, [query.query for query in made])
     new = [query for query in made if held.get(query.query, "feedback") == "feedback"]
     return new, len(made) - len(new)

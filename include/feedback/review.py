@@ -134,7 +134,7 @@ def _to_golden(connection: Connection, collection: int, questions: Sequence[str]
     if not questions:
         return 0, 0
     withdrawn = review_queue.withdraw_golden(connection, collection, questions)
-    made = evaluations.accepted_feedback(connection, collection, to_judge=questions)
+    made = evaluations.accepted_feedback(connection, collection, judging=True, questions=questions)
     origins = golden.origins(connection, collection, [one.query for one in made])
     own = [one for one in made if origins.get(one.query, "feedback") == "feedback"]
     return golden.save(connection, collection, own), withdrawn

@@ -101,14 +101,15 @@ def without_document(uri: str, value: Any) -> Any:
 
 
 def accepted_feedback(
-    connection: Connection, collection: int, *, to_judge: Sequence[str] | None = None
+    connection: Connection, collection: int, *, judging: bool = False, questions: Sequence[str] | None = None
 ) -> list[GoldenQuery]:
     """Questions whose better document a person accepted, one each, with the newest corrected answer.
 
-    :param to_judge: of these questions alone, and of them without what is to be learned from.
+    :param judging: without feedback that is to be learned from.
+    :param questions: these alone.
     """
-    questions = list(to_judge) if to_judge is not None else None
-    rows = connection.execute(_FEEDBACK, {"c": collection, "questions": questions}).fetchall()
+    values = {"c": collection, "judging": judging, "questions": list(questions) if questions is not None else None}
+    rows = connection.execute(_FEEDBACK, values).fetchall()
     spans: dict[str, dict[GoldenSpan, None]] = {}
     answers: dict[str, str | None] = {}
     for query, document, start, end, answer in rows:
@@ -126,6 +127,7 @@ from ragworks.feedback f join ragworks.query_log l on l.id = f.query_id
 join ragworks.desired_document d on d.collection_id = l.collection_id and d.uri = f.document and d.wanted
 join ragworks.document_text t on t.collection_id = d.collection_id and t.content_hash = d.content_hash
 where l.collection_id = %(c)s and f.state = 'accepted' and f.document is not null and btrim(l.query) <> ''
-and (%(questions)s::text[] is null or l.query = any(%(questions)s) and f.purpose is distinct from 'training')
+and (%(questions)s::text[] is null or l.query = any(%(questions)s))
+and (not %(judging)s or f.purpose is distinct from 'training')
 order by f.created_at, f.id
 """
