@@ -74,7 +74,7 @@ def promote(args: argparse.Namespace, settings: Settings, output: Output) -> Non
 
     with open_pool(settings) as pool, output.progress() as progress:
         environment = args.source or settings.environment
-        name = _chosen(settings, pool, args.family, args.collection, environment)
+        name = chosen(settings, pool, args.family, args.collection, environment)
         version = args.version
         if args.source and args.source != settings.environment:
             version = promotion.copy_version(settings, pool, args.family, version, collection=name, source=args.source)
@@ -111,7 +111,7 @@ def roll_back(args: argparse.Namespace, settings: Settings, output: Output) -> N
     from include.store.pool import open_pool
 
     with open_pool(settings) as pool:
-        name = _chosen(settings, pool, args.family, args.collection, settings.environment)
+        name = chosen(settings, pool, args.family, args.collection, settings.environment)
         result = roll_back_model(settings, pool, args.family, collection=name, actor=_who(), reason=args.reason)
     output.result(result)
     if result["cancelled"] is not None:
@@ -123,7 +123,7 @@ def roll_back(args: argparse.Namespace, settings: Settings, output: Output) -> N
         output.line(f"{result['behind']} documents changed meanwhile: bring them in with `ragworks index {name}`")
 
 
-def _chosen(settings: Settings, pool: Pool, family: str, named: str | None, environment: str) -> str:
+def chosen(settings: Settings, pool: Pool, family: str, named: str | None, environment: str) -> str:
     """The collection that is meant.
 
     :raises BadConfiguration: several have models of the family.

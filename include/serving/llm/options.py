@@ -8,6 +8,7 @@ from include.errors import BadConfiguration
 from include.serving.options import is_loopback
 
 PRECISIONS = ("full", "int8", "nf4")
+TARGETS = ("vllm", "files", "merged", "int8", "nf4")  # of `export-llm`
 
 
 @dataclass(frozen=True, slots=True)
