@@ -100,6 +100,7 @@ def promote(args: argparse.Namespace, settings: Settings, output: Output) -> Non
 def _verified_on(found: dict[str, Any]) -> str:
     """In words; a language model's questions have no nDCG."""
     parts = [f"nDCG@10 {found['ndcg']:.3f}"] if isinstance(found.get("ndcg"), float) else []
+    parts += [f"score {found['score']:.3f}"] if isinstance(found.get("score"), float) else []
     parts += [f"p95 {found['p95_ms']:.0f} ms"] if found.get("p95_ms") is not None else []
     asked = f"Verified on {found['questions']} questions" if "questions" in found else "Verified"
     return asked + (f": {', '.join(parts)}" if parts else "")

@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -120,12 +120,16 @@ class _Answering:
     """A request whose answer is being written by the engine's thread, and read here."""
 
     def __init__(self, ready: Ready, body: CompletionRequest, ids: list[int], limit: int) -> None:
-        loop = asyncio.get_running_loop()
-        self._events = asyncio.Queue[str | Ended | Exception]()
+        loop, events = asyncio.get_running_loop(), asyncio.Queue[str | Ended | Exception]()
+
+        def put(event: str | Ended | Exception) -> None:
+            with suppress(RuntimeError):  # the loop is closed: the server stopped
+                loop.call_soon_threadsafe(events.put_nowait, event)
+
+        self._events = events
         temperature = 1.0 if body.temperature is None else body.temperature  # OpenAI's default
         self.ask = Ask(
-            ready.adapter, ids, limit, lambda event: loop.call_soon_threadsafe(self._events.put_nowait, event) and None,
-            temperature, body.top_p or 1.0, body.seed, body.stops,
+            ready.adapter, ids, limit, put, temperature, body.top_p or 1.0, body.seed, body.stops
         )  # fmt: skip
         self._reply = Reply(uuid4().hex, ready, len(ids))
         self._counted = bool(body.stream_options and body.stream_options.include_usage)
