@@ -91,7 +91,7 @@ def items(
     statement = _ITEMS + (" for no key update of f" if lock else "")
     values = {"c": collection, "states": list(states), "ids": list(ids) if ids is not None else None, "limit": limit}
     with connection.cursor(row_factory=class_row(Item)) as cursor:
-        found = cursor.execute(statement, values).fetchall()  # type: ignore[arg-type]  # two constants
+        found = cursor.execute(statement, values).fetchall()
     seen = _shown(connection, [item.query_id for item in found])
     return [
         replace(one, wrong=tuple(one.wrong) if one.wrong is not None else None, shown=seen.get(one.query_id, ()))

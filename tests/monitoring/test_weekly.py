@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from include.config import Settings
+    from include.monitoring.breach import State
 
 WEEK = "2026-W48"
 START, END = bounds(WEEK)
@@ -64,7 +65,7 @@ def rows(name: str, level: Callable[[int], float], *, days: int = 40, width: flo
     for day in range(days):
         end = END - timedelta(days=days - 1 - day)
         value = level(day) + draw.gauss(0, width / 4)
-        state = "beyond" if abs(level(day) - level(0)) > 2 * width else "within"
+        state: State = "beyond" if abs(level(day) - level(0)) > 2 * width else "within"
         usual = {"value": level(0), "low": level(0) - width, "high": level(0) + width, "sample": 700, "of": "first week"}
         found.append(
             Signal(name, end - timedelta(days=1), end, value, value - width, value + width, 150, 0.02, 0.1, None,
