@@ -140,7 +140,7 @@ class _Writer:
                 [
                     (
                         self._dataset, number, row.split, Jsonb(list(row.messages)), row.rejected, row.task, row.expected,
-                        row.uri, list(row.named), row.origin, Jsonb(dict(row.metadata)),
+                        row.uri, list(row.documents), row.origin, Jsonb(dict(row.metadata)),
                     )
                     for number, row in enumerate(rows, self.count + 1)
                 ],
@@ -171,7 +171,7 @@ class _Writer:
 
 def _content(row: Conversation) -> list[Any]:
     """What makes a row another row."""
-    place = [row.split, row.task, row.expected, row.uri, list(row.named), row.origin]
+    place = [row.split, row.task, row.expected, row.uri, list(row.documents), row.origin]
     return [list(row.messages), row.rejected, *place, dict(row.metadata)]
 
 

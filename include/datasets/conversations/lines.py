@@ -87,7 +87,7 @@ def as_line(row: Conversation, dataset: int) -> dict[str, Any]:
     line = {
         "dataset": dataset, "split": row.split, "task": row.task, "origin": row.origin, "messages": list(row.messages),
         "rejected": row.rejected, "expected": row.expected, "document": row.uri,
-        "documents": [uri for uri in row.documents if uri != row.uri] or None, "metadata": dict(row.metadata) or None,
+        "documents": list(row.documents) or None, "metadata": dict(row.metadata) or None,
     }  # fmt: skip
     if row.rejected is not None:
         line |= {"messages": row.prompt, "chosen": row.answer}
@@ -207,11 +207,10 @@ def _expected(row: dict[str, Any], facts: dict[str, Any]) -> str | None:
 
 def _documents(row: dict[str, Any]) -> tuple[str | None, tuple[str, ...]]:
     uri = None if row.get("document") is None else storable(row["document"], "document", '"document": "…"')
-    others = row.get("documents", [])
-    if not isinstance(others, list):
+    shown = row.get("documents", [uri] if uri else [])
+    if not isinstance(shown, list):
         raise Wrong("documents is no list", 'Write "documents": ["…"]')
-    named = [storable(one, "documents", '"documents": ["…"]') for one in others]
-    return uri, tuple(dict.fromkeys(([uri] if uri else []) + named))
+    return uri, tuple(dict.fromkeys(storable(one, "documents", '"documents": ["…"]') for one in shown))
 
 
 def _task(value: Any, default: str) -> str:
