@@ -22,7 +22,7 @@ DATA = "data_"  # before the options of the dataset; on the command line --data-
 
 def register(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command, with an option for each field of its dataclasses."""
-    from include.datasets.options import DatasetOptions
+    from include.datasets.families import data_options
     from include.training.arguments import ARGUMENTS
 
     parser = commands.add_parser("train", parents=[common], help="train a model, and judge it against what serves")
@@ -35,7 +35,7 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
         one.add_argument("--force", action="store_true", help="also when the same work was done before")
         one.add_argument("--promote", action="store_true", help="put it to work at once if it is accepted")
         add_fields(one.add_argument_group("training"), model)
-        add_fields(one.add_argument_group("data"), DatasetOptions, prefix=DATA, dest=DATA)
+        add_fields(one.add_argument_group("data"), data_options(family), prefix=DATA, dest=DATA)
         one.set_defaults(run=run)
 
 
@@ -73,16 +73,16 @@ def _say(output: Output, family: str, result: Mapping[str, Any]) -> None:
 
 
 def _request(args: argparse.Namespace, settings: Settings) -> Request:
-    from include.datasets.options import DatasetOptions
+    from include.datasets.families import data_options
     from include.training.arguments import ARGUMENTS, checked
     from include.training.pipeline import Request
 
-    model = ARGUMENTS[args.family]
+    model, options = ARGUMENTS[args.family], data_options(args.family)
     return Request(
         args.family,
         args.collection or _only(settings),
         checked(model, given_fields(args, model)),
-        checked(DatasetOptions, given_fields(args, DatasetOptions, dest=DATA)),
+        checked(options, given_fields(args, options, dest=DATA)),
         dataset=args.dataset,
         force=args.force or args.run_key is not None,
     )

@@ -9,6 +9,8 @@ import argparse
 import logging
 import os
 import sys
+from contextlib import nullcontext
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -19,14 +21,20 @@ from include.errors import BadConfiguration, RagworksError
 from include.store import model_runs
 from include.store.errors import translate
 from include.store.pool import open_pool
+from include.training.pipeline import failing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from include.indexing.progress import Progress
     from include.store.pool import Pool
 
-STEPS = ("train", "evaluate")
+# What each step calls: (module, function), imported when it is done.
+STEPS = {
+    "baseline": ("include.evaluation.challenge", "baseline"),
+    "train": ("include.training.train", "train"),
+    "merge": ("include.training.llm.candidates", "merge_candidates"),
+    "evaluate": ("include.evaluation.challenge", "evaluate_challenger"),
+}
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -44,7 +52,10 @@ def main(given: Sequence[str] | None = None) -> int:
         with output.progress() as progress, open_pool(settings) as pool:
             _check_family(pool, args.run_key, args.family)
             # 2. The step.
-            _run(settings, pool, args, progress)
+            module, function = STEPS[args.step]
+            step = getattr(import_module(module), function)
+            with failing(pool, args.run_key) if args.step == "baseline" else nullcontext():
+                step(settings, pool, args.run_key, progress=progress)
             # 3. What it came to.
             result = _result(pool, args.run_key)
     except RagworksError as error:
@@ -68,7 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m include.training", description=__doc__)
     parser.add_argument("family", choices=sorted(TRAINERS), help="what is trained")
     parser.add_argument("--run-key", required=True, metavar="KEY", help="of the row that says the rest")
-    parser.add_argument("--step", choices=STEPS, default="train", help="train (default), or score what was trained")
+    parser.add_argument(
+        "--step",
+        choices=STEPS,
+        default="train",
+        help="baseline: score what serves now; train (default); merge: an llm's adapters; evaluate: champion and challenger",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     return parser
 
@@ -78,17 +94,6 @@ def _check_family(pool: Pool, run_key: str, family: str) -> None:
         run = model_runs.by_key(connection, run_key)
     if run.family != family:
         raise BadConfiguration(f"training {run_key}", f"it is of the {run.family}", f"Write {run.family} instead of {family}")
-
-
-def _run(settings: Settings, pool: Pool, args: argparse.Namespace, progress: Progress) -> None:
-    if args.step == "evaluate":
-        from include.evaluation.challenge import evaluate_challenger
-
-        evaluate_challenger(settings, pool, args.run_key, progress=progress)
-        return
-    from include.training.train import train
-
-    train(settings, pool, args.run_key, progress=progress)
 
 
 def _result(pool: Pool, run_key: str) -> dict[str, Any]:

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 from include.errors import RagworksError, ServiceUnavailable, Terminal, Transient
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from include.store.model_runs import ModelRun
 
-# States of a model_run in which a step need not be done again.
-DONE = {
-    "train": ("trained", "evaluated", "accepted", "refused"),
-    "evaluate": ("evaluated", "accepted", "refused"),
+# Whether a step of a training need not be done again.
+DONE: dict[str, Callable[[ModelRun], bool]] = {
+    "baseline": lambda run: run.baseline is not None,
+    "train": lambda run: run.state in ("trained", "evaluated", "accepted", "refused"),
+    "merge": lambda run: "merge" in run.training,
+    "evaluate": lambda run: run.state in ("evaluated", "accepted", "refused"),
 }
 KILLED = (137, 143)  # 128 + SIGKILL, 128 + SIGTERM: it could not save anything first
 RESUMES = "The retry goes on from the last checkpoint"
@@ -41,9 +45,9 @@ def failure(end: End, run: ModelRun, step: str) -> RagworksError | None:
     """The error that a step ended with; None: it is done.
 
     :param run: the training's row, read after the end.
-    :param step: ``train`` or ``evaluate``.
+    :param step: one of :data:`DONE`.
     """
-    done = run.state in DONE[step]
+    done = DONE[step](run)
     if end.exit_code == 0 or (end.exit_code is None and done):
         return None if done else _not_done(end, run, step)
     told = run.error or end.message.strip()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Param
 
 from include.config import collection_names
-from include.datasets.options import DatasetOptions
+from include.datasets.families import data_options
 from include.training.arguments import ARGUMENTS
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def training_params(family: str, settings: Settings) -> dict[str, Param]:
             section="Data",
             description_md="The id of a dataset that is there (`ragworks dataset NAME`). None: one is made, as below.",
         ),
-        **_fields(DatasetOptions, "Data", DATA),
+        **_fields(data_options(family), "Data", DATA),
         **_fields(ARGUMENTS[family], "Training"),
         "force": Param(
             False,
@@ -61,12 +61,13 @@ def request_of(family: str, collection: str, params: Mapping[str, Any]) -> Reque
     from include.training.pipeline import Request
 
     arguments = {name: params[name] for name in ARGUMENTS[family].model_fields if name in params}
-    data = {name: params[DATA + name] for name in DatasetOptions.model_fields if DATA + name in params}
+    options = data_options(family)
+    data = {name: params[DATA + name] for name in options.model_fields if DATA + name in params}
     return Request(
         family,
         collection,
         checked(ARGUMENTS[family], arguments),
-        checked(DatasetOptions, data),
+        checked(options, data),
         dataset=params.get("dataset") or None,
         force=bool(params.get("force")),
     )

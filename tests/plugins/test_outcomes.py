@@ -55,7 +55,16 @@ def test_every_end(code: int | None, reason: str, disrupted: bool, state: str, e
 
 def test_a_model_that_is_trained_is_not_evaluated() -> None:
     assert isinstance(failure(End("pod p", 0), replace(RUN, state="trained"), "evaluate"), Transient)
-    assert set(DONE["evaluate"]) < set(DONE["train"])
+    assert all(DONE["train"](replace(RUN, state=state)) for state in ("evaluated", "accepted", "refused"))
+
+
+def test_steps_that_leave_the_state_as_it_is_are_known_by_what_they_wrote() -> None:
+    done = End("pod p", 0)
+    assert isinstance(failure(done, RUN, "baseline"), Transient)
+    assert failure(done, replace(RUN, baseline={"questions": 60}), "baseline") is None
+    trained = replace(RUN, state="trained")
+    assert isinstance(failure(done, trained, "merge"), Transient)
+    assert failure(done, replace(trained, training={"merge": {"kept": "adapter"}}), "merge") is None
 
 
 def test_the_rows_own_words_come_first() -> None:
