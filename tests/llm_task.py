@@ -66,7 +66,8 @@ def documents() -> dict[str, str]:
 
 def reports(count: int, *, seed: int, but: Sequence[str] = ()) -> list[tuple[str, str]]:
     """(report, thing), all different, and none of ``but``."""
-    draw, made, seen = random.Random(seed), [], set(but)
+    draw, seen = random.Random(seed), set(but)
+    made: list[tuple[str, str]] = []
     while len(made) < count:
         thing = draw.choice(UNKNOWN if draw.random() < UNKNOWN_SHARE else tuple(DESKS))
         words = {name: draw.choice(some) for name, some in

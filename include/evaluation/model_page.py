@@ -34,8 +34,8 @@ LLM_WORDS = {
 }
 MODEL_TEMPLATE = TEMPLATE.with_name("model.html.j2")
 _OUTSIDE = {
-    "scores", "told", "slices", "comparison", "alternatives", "matrix", "a_a", "sides", "latency", "questions", "guarded", "judge",
-    "held_out",
+    "scores", "told", "slices", "comparison", "alternatives", "matrix", "a_a", "sides", "latency", "questions", "guarded",
+    "judge", "held_out",
 }  # fmt: skip
 
 
