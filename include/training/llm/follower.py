@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -44,9 +45,16 @@ def main(run_key: str, staging: str) -> None:
 
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # the first process decides
+    threading.Thread(target=_end_with_the_first, daemon=True).start()
     settings = Settings.from_environment()
     with open_pool(settings) as pool:
         fitted(_job(settings, pool, run_key, Path(staging)))
+
+
+def _end_with_the_first() -> None:
+    """Standard input ends when the first process does, by whatever cause: nothing is left to compute for."""
+    sys.stdin.buffer.read()
+    os._exit(1)
 
 
 def _job(settings: Settings, pool: Pool, run_key: str, staging: Path) -> Job:

@@ -44,7 +44,7 @@ def together(job: Job, gpus: int) -> Iterator[None]:
         subprocess.Popen(
             [*COMMAND, job.run.run_key, str(job.staging)],
             env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank), **_database(job)},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # held open: its end tells them that this process died
             start_new_session=True,  # a signal to the group is for the first one
         )
         for rank in range(1, gpus)
