@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 NAME = "handbook"
-WAIT = 300  # seconds for a run on a machine that does other work too
+WAIT = 600  # seconds for a run on a machine that does other work too
 SENSORS = """
 from airflow.sdk import DAG
 from ragworks.sensors import IndexFreshSensor, NewFeedbackSensor
@@ -57,6 +57,7 @@ class Live:
     def __init__(self, settings: Settings, stack: airflow.StackStatus) -> None:
         self.settings, self.api, self.url = settings, AirflowApi(stack), stack.url
         self.http = self.api._client
+        self.http.timeout = 120  # the machine may do other work
 
     def until(self, what: str, done: Callable[[], Any]) -> Any:
         began = time.monotonic()
