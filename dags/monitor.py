@@ -1,4 +1,4 @@
-"""One DAG per collection: measure, tell, ask, act. Trainings begin by event: the triggerer claims what was decided."""
+"""One DAG per collection: measure, tell, ask, act, report. Trainings begin by event: the triggerer claims what was decided."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ragworks import defaults
 from ragworks.catalogue import read_catalogue
 from ragworks.manual import describe_monitor
 from ragworks.operators.monitoring import ActOperator, ApproveDecisionOperator, MeasureOperator, TellOperator
+from ragworks.operators.weekly import ReportWeekOperator
 from ragworks.schedules import monitor_schedule
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def monitor_dag(collection: Collection) -> DAG:
         tell = TellOperator(task_id="tell", collection=name)
         approve = ApproveDecisionOperator(task_id="approve", collection=name)
         act = ActOperator(task_id="act", collection=name)
-        measure >> [tell, approve]  # a channel that is away keeps nobody from being asked
+        report = ReportWeekOperator(task_id="report", collection=name)
+        measure >> [tell, approve, report]  # a channel that is away keeps nobody from being asked
         approve >> act
         TriggerDagRunOperator.partial(
             task_id="reindex", trigger_dag_id=f"index_{name}", skip_when_already_exists=True

@@ -94,8 +94,8 @@ def describe_monitor(collection: Collection) -> str:
 
 **measure** measures the signals of every window that is over, opens and ends breaches, and decides · **tell** says what is new
 through the connections `ragworks_slack` and `ragworks_smtp` · **approve** asks a person about a decision that waits · **act**
-rolls back, or has the collection indexed. A training is begun by the asset `ragworks.<family>.retrain`, which the triggerer
-updates within seconds of a decision.
+rolls back, or has the collection indexed · **report** writes the page of the week. A training is begun by the asset
+`ragworks.<family>.retrain`, which the triggerer updates within seconds of a decision.
 
 | | |
 |---|---|

@@ -3,40 +3,48 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
 
 import pytest
 from airflow.providers.standard.operators import hitl
 from airflow.sdk.exceptions import AirflowSkipException, TaskAwaitingInput
 
+from include.monitoring.weeks import week_of
 from include.store import query_log
 from include.store.feedback import Feedback, save_feedback
 from include.store.pool import open_pool
 from ragworks.operators.feedback import LEAVE, SAVE, ReviewFeedbackOperator
+from ragworks.operators.weekly import ReportWeekOperator
 from tests.support import query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from include.config import Settings
+    from include.store.pool import Pool
     from tests.dags.conftest import DagRunResult
 
 PERSON = {"id": "1", "name": "ada"}
 
 
 def judge(settings: Settings, *questions: str) -> list[str]:
-    with open_pool(settings) as pool, pool.connection() as connection:
-        connection.execute("insert into ragworks.collection (name) values ('handbook') on conflict do nothing")
-        return [
-            str(save_feedback(connection, Feedback(
-                query_log.save_query(
-                    connection, collection_id=1, generation_id=1, kind="search", query=text, embedding=None, passport={},
-                    results=[{"document": "a.md", "start": 0, "end": 5, "score": 1.0}], status="ok", seconds={},
-                ), -1, comment="not *this*",
-            )))
-            for text in questions
-        ]  # fmt: skip
+    """A judgement of each question, one after the other: the oldest is asked first."""
+    with open_pool(settings) as pool:
+        with pool.connection() as connection:
+            connection.execute("insert into ragworks.collection (name) values ('handbook') on conflict do nothing")
+        return [_judged(pool, text) for text in questions]
+
+
+def _judged(pool: Pool, text: str) -> str:
+    with pool.connection() as connection:
+        asked = query_log.save_query(
+            connection, collection_id=1, generation_id=1, kind="search", query=text, embedding=None, passport={},
+            results=[{"document": "a.md", "start": 0, "end": 5, "score": 1.0}], status="ok", seconds={},
+        )  # fmt: skip
+        return str(save_feedback(connection, Feedback(asked, -1, comment="not *this*")))
 
 
 def states(settings: Settings) -> list[tuple[Any, ...]]:
@@ -62,7 +70,7 @@ def test_a_batch_is_asked_and_written_down(
     in_environment: Settings, collection: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collection()
-    ids = judge(in_environment, "where is <it>?", "and | that", "a third")
+    ids = judge(in_environment, "where is <it>?", "and | zebra", "a third")
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(hitl, "upsert_hitl_detail", lambda **detail: asked.append(detail))
     context: Any = {"task_instance": SimpleNamespace(id="0")}
@@ -73,7 +81,7 @@ def test_a_batch_is_asked_and_written_down(
     assert (form["subject"], form["options"], form["defaults"]) == ("Review 2 judgements of handbook", [SAVE, LEAVE], [LEAVE])
     assert list(form["params"]) == ids[:2]
     assert form["params"][ids[0]]["schema"]["title"] == "1. where is <it>?"
-    for said in ("1 more are open", r"1. where is \<it\>?", r"and \| that", r"comment: not \*this\*", "1. `a.md`"):
+    for said in ("1 more are open", r"1. where is \<it\>?", r"and \| zebra", r"comment: not \*this\*", "1. `a.md`"):
         assert said in form["body"]
 
     done = operator.execute_complete(context, event(SAVE, {ids[0]: "accept", ids[1]: "leave open"}))
@@ -89,8 +97,17 @@ def test_a_batch_is_asked_and_written_down(
         bare.execute(context)
     shown = str(asked[-1])
     assert ids[1] in shown
-    assert "that" not in shown
+    assert "zebra" not in shown
     assert "this" not in shown
     bare.execute_complete(context, event(SAVE, dict.fromkeys(ids[1:], "reject")))
     with pytest.raises(AirflowSkipException, match="handbook has no open feedback"):
         bare.execute(context)
+
+
+def test_the_page_of_a_week(in_environment: Settings, collection: Callable[..., str]) -> None:
+    """Also of a collection of which nothing was measured yet: the week is this one then."""
+    collection()
+    judge(in_environment)
+    page = ReportWeekOperator(task_id="report", collection="handbook").execute({})
+    assert page.endswith(f"/reports/monitoring/handbook/{week_of(datetime.now(UTC))}.html")
+    assert "Nothing was measured" in Path(urlparse(page).path).read_text()

@@ -1,0 +1,45 @@
+"""Writes the page of a week after a monitor has measured: nothing waits for it, and it stops nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.sdk import Context
+
+
+class ReportWeekOperator(BaseOperator):
+    """Write the page of the week of the newest measurement to the artifacts, anew while the week goes on.
+
+    Returns where it lies, which the log says too.
+
+    :param collection: name of the collection (templated).
+    :param week: as ``2026-W48``; empty: that of the newest measurement (templated).
+    """
+
+    template_fields: Sequence[str] = ("collection", "week")
+    ui_color = "#f3e8fd"
+
+    def __init__(self, *, collection: str, week: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.collection = collection
+        self.week = week
+
+    def execute(self, context: Context) -> str:
+        """Write it.
+
+        :raises BadConfiguration: it is no week, or the artifacts cannot be written.
+        """
+        from include.monitoring.weekly import newest_week, publish_weekly_report
+        from include.store.pool import open_pool
+        from ragworks.hooks.ragworks import settings_from_airflow
+
+        settings = settings_from_airflow()
+        with open_pool(settings) as pool:
+            page = publish_weekly_report(settings, pool, self.collection, self.week or newest_week(pool, self.collection))
+        self.log.info("Signals, breaches and decisions of the week: %s", page)
+        return page
