@@ -16,7 +16,6 @@ from include.registry.llm_models import TrainedLlm, open_trained
 from include.registry.stores import MANIFEST, translated
 from include.serving.llm.manifests import BASE, Placing, adapter_folder, refusals, vllm_manifests
 from include.store import collections, deployments, model_versions
-from include.training.llm.adapters import CONFIG, WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +81,7 @@ def export_files(collection: str, models: dict[int, TrainedLlm], target: Path) -
             if path.is_file():
                 _place(path, target / BASE / path.relative_to(base.folder))
         for version, adapter in adapters.items():
-            for name in (CONFIG, WEIGHTS, MANIFEST):
+            for name in (*adapter.files, MANIFEST):
                 _place(adapter.folder / name, target / adapter_folder(collection, version) / name)
     return {BASE: str(target / BASE), **{str(v): str(target / adapter_folder(collection, v)) for v in adapters}}
 
