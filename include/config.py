@@ -416,6 +416,7 @@ class Training(_Section):
     :param approval_hours: how long a decision waits for a person; then it is a no.
     :param alternatives: other embedders to score beside a trained one, each as a section `embedding`.
     :param llm_base: language model whose adapters are trained: a folder, or a name on the hub; empty: none is named.
+    :param arguments: by family, how it is trained where nobody says otherwise: by events, by cron, and on the command line.
     """
 
     promotion: Literal["auto", "approve", "never"] = "approve"
@@ -427,6 +428,19 @@ class Training(_Section):
     approval_hours: float = Field(default=72, gt=0, le=24 * 90)
     alternatives: tuple[Embedding, ...] = Field(default=(), strict=False)
     llm_base: str = Field(default="", max_length=1000)
+    arguments: dict[Literal["reranker", "embedder", "llm"], dict[str, Any]] = Field(default_factory=dict)
+
+    @field_validator("arguments")
+    @classmethod
+    def _arguments_are_possible(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        from include.training.arguments import ARGUMENTS, checked
+
+        for family, given in value.items():
+            try:
+                checked(ARGUMENTS[family], given)
+            except BadConfiguration as error:
+                raise ValueError(f"{family}: {error.why}") from None
+        return value
 
 
 Policy = Literal["auto", "approve", "notify"]

@@ -6,7 +6,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from include.cli.fields import add_fields, given_fields
-from include.config import collection_names
+from include.config import collection_names, load_collection
 from include.errors import BadConfiguration
 
 if TYPE_CHECKING:
@@ -78,10 +78,12 @@ def _request(args: argparse.Namespace, settings: Settings) -> Request:
     from include.training.pipeline import Request
 
     model, options = ARGUMENTS[args.family], data_options(args.family)
+    collection = args.collection or _only(settings)
+    usual = load_collection(settings, collection).training.arguments.get(args.family, {})
     return Request(
         args.family,
-        args.collection or _only(settings),
-        checked(model, given_fields(args, model)),
+        collection,
+        checked(model, usual | given_fields(args, model)),
         checked(options, given_fields(args, options, dest=DATA)),
         dataset=args.dataset,
         force=args.force or args.run_key is not None,

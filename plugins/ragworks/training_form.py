@@ -52,15 +52,16 @@ def training_params(family: str, settings: Settings) -> dict[str, Param]:
     }
 
 
-def request_of(family: str, collection: str, params: Mapping[str, Any]) -> Request:
+def request_of(family: str, collection: str, params: Mapping[str, Any], *, usual: Mapping[str, Any] | None = None) -> Request:
     """What a filled-in form asks for.
 
+    :param usual: the collection's own arguments, of a run that nobody filled a form for.
     :raises BadConfiguration: a field is impossible.
     """
     from include.training.arguments import checked
     from include.training.pipeline import Request
 
-    arguments = {name: params[name] for name in ARGUMENTS[family].model_fields if name in params}
+    arguments = {name: params[name] for name in ARGUMENTS[family].model_fields if name in params} | dict(usual or {})
     options = data_options(family)
     data = {name: params[DATA + name] for name in options.model_fields if DATA + name in params}
     return Request(

@@ -81,6 +81,7 @@ def test_unknown_collection(run: Callable[..., Result], collection: Callable[...
         ({"source": {"type": "files"}}, ["source.path", "required"]),
         ({"source": {"type": "files", "path": "x", "globb": "*"}}, ["source.globb", "perhaps glob is meant"]),
         ({"name": "Not A Name"}, ["name", "pattern"]),
+        ({"training": {"arguments": {"embedder": {"epoch": 2}}}}, ["training.arguments", "perhaps epochs is meant"]),
     ],
 )
 def test_wrong_collection_file(

@@ -74,6 +74,7 @@ class PrepareTrainingOperator(_TrainingOperator):
         :raises AirflowSkipException: the same work was judged before, or goes on.
         :raises BadConfiguration: a field of the form is impossible.
         """
+        from include.config import load_collection
         from include.indexing.progress import Silent
         from include.monitoring.carrying import TakenAlready, begin_training, end_training
         from include.training.pipeline import AlreadyDone, prepare
@@ -87,8 +88,13 @@ class PrepareTrainingOperator(_TrainingOperator):
                 raise AirflowSkipException(str(taken)) from None
             if decision is not None:
                 self.log.info("This run carries out decision %d: %s", decision.id, decision.reason)
+            usual = load_collection(settings, name).training.arguments.get(self.family, {})
+            given = context["dag_run"].conf or {}  # a form has all fields, an event none
+            request = request_of(
+                self.family, name, context["params"], usual={key: usual[key] for key in usual.keys() - given.keys()}
+            )
             try:
-                run = prepare(settings, pool, self.run_key, request_of(self.family, name, context["params"]), progress=Silent())
+                run = prepare(settings, pool, self.run_key, request, progress=Silent())
             except AlreadyDone as done:
                 end_training(pool, self.run_key, (), note=str(done))
                 raise AirflowSkipException(str(done)) from None
