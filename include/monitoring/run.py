@@ -13,7 +13,7 @@ from include.monitoring.budget import HISTORY
 from include.monitoring.catalogue import DRIFT
 from include.monitoring.decision import Decision, decide
 from include.monitoring.measure import Scene, measure_window
-from include.monitoring.windows import Window, before, complete
+from include.monitoring.windows import ORIGIN, Window, before, complete
 from include.store import collections, decisions, generations, monitored, signals
 
 if TYPE_CHECKING:
@@ -109,12 +109,9 @@ def _windows(connection: Connection, key: int, configured: Collection, at: datet
         return []
     if start is None and first is not None:
         start = before(first, hours)
-    return [
-        *complete(
-            start or at, at, hours, minimum=configured.monitoring.minimum_sample,
-            count=lambda a, b: monitored.questions(connection, key, a, b),
-        )
-    ]  # fmt: skip
+    begin = start or at
+    asked = monitored.questions_by_window(connection, key, begin, at, origin=ORIGIN, hours=hours)
+    return [*complete(begin, at, hours, minimum=configured.monitoring.minimum_sample, asked=asked)]
 
 
 def _one(connection: Connection, configured: Collection, key: int, window: Window) -> list[Signal]:

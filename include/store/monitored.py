@@ -111,6 +111,18 @@ def questions(connection: Connection, collection: int, start: datetime, end: dat
     return int(row[0]) if row else 0
 
 
+def questions_by_window(
+    connection: Connection, collection: int, start: datetime, end: datetime, *, origin: datetime, hours: float
+) -> dict[int, int]:
+    """How many were asked in each window of a grid, by its number from ``origin``; those without any are left out."""
+    rows = connection.execute(
+        "select floor(extract(epoch from created_at - %(origin)s) / %(length)s)::bigint, count(*) from ragworks.query_log"
+        " where collection_id = %(c)s and created_at >= %(start)s and created_at < %(end)s and kind <> 'rerank' group by 1",
+        {"c": collection, "start": start, "end": end, "origin": origin, "length": hours * 3600},
+    )
+    return {int(number): int(count) for number, count in rows}
+
+
 def vectors(
     connection: Connection, collection: int, start: datetime, end: datetime, *, embedder: str, limit: int
 ) -> NDArray[np.float32]:

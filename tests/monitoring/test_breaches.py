@@ -74,12 +74,10 @@ def test_the_interval_is_judged_and_not_the_point() -> None:
 
 def test_windows_are_joined_until_enough_was_asked() -> None:
     asked = {0: 100, 1: 30, 2: 80, 3: 10}
-
-    def count(start: datetime, end: datetime) -> int:
-        return sum(n for day, n in asked.items() if start <= ORIGIN + day * DAY < end)
-
-    found = list(complete(ORIGIN, ORIGIN + 4 * DAY + timedelta(hours=5), 24, minimum=100, count=count))
+    found = list(complete(ORIGIN, ORIGIN + 4 * DAY + timedelta(hours=5), 24, minimum=100, asked=asked))
     assert found == [Window(ORIGIN, ORIGIN + DAY), Window(ORIGIN + DAY, ORIGIN + 3 * DAY)]
+    late = list(complete(ORIGIN + 4 * DAY, ORIGIN + 100 * DAY, 24, minimum=100, asked={70: 5}))
+    assert late == [Window(ORIGIN + 64 * DAY, ORIGIN + 94 * DAY)]  # nothing was asked before, and too little since
     assert before(datetime(2026, 11, 28, 13, 5, tzinfo=UTC), 24) == datetime(2026, 11, 28, tzinfo=UTC)
 
 
