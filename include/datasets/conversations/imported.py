@@ -37,7 +37,7 @@ def import_conversations(
 ) -> Dataset:
     """Save the conversations of a file as they are, as a new version; the same rows are the version that has them.
 
-    Lines that do not say on which side they are get one.
+    Lines that do not say on which side they are get one. What a line repeats word for word is taken once, and counted.
 
     :param collection: id of the collection.
     :param name: of the dataset; None: that of the version that was exported, else the kind.
@@ -53,12 +53,14 @@ def import_conversations(
         known = source.arguments if source else LlmDataOptions(kind=kind).model_dump(mode="json")
         chosen = name or (source.name if source else kind)
         options = LlmDataOptions.model_validate({**known, "name": chosen, "kind": kind, "file": path}, strict=False)
-        rows = [line.conversation for line in lines]
-        sides = sides_of(keys_of(rows, options.near_duplicate), [line.split for line in lines], options)
+        once = list({repr((line.conversation.messages, line.conversation.rejected)): line for line in reversed(lines)}.values())
+        once.reverse()
+        rows = [line.conversation for line in once]
+        sides = sides_of(keys_of(rows, options.near_duplicate), [line.split for line in once], options)
         return conversations.save_conversations(
             connection, collection, chosen, (replace(row, split=side) for row, side in zip(rows, sides, strict=True)),
-            kind=kind, arguments=options.model_dump(mode="json"), statistics={"file": Path(path).name}, parent=parent,
-            origin="imported",
+            kind=kind, arguments=options.model_dump(mode="json"), parent=parent, origin="imported",
+            statistics={"file": Path(path).name, "dropped": {"duplicate": len(lines) - len(rows)} if once != lines else {}},
         )  # fmt: skip
 
 
