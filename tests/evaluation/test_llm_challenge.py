@@ -13,6 +13,7 @@ from include.evaluation.golden import read_golden
 from include.evaluation.model_page import render_model
 from include.indexing.progress import Silent
 from include.registry.gate import judge
+from include.registry.llm_models import open_trained
 from include.registry.promotion import promote
 from include.registry.verification import verify
 from include.registry.versions import register
@@ -194,6 +195,7 @@ def test_merges_are_proved_scored_and_the_best_is_kept(settings: Settings, pool:
     assert run.artifact is not None
     assert run.artifact.startswith("artifacts:models/llm/handbook/")
     assert run.fingerprint == rows["cat 0.05"]["fingerprint"]
+    assert open_trained(settings, run.artifact, str(models["base"]), fingerprint=run.fingerprint).adapter.rank == 32
     assert merge_candidates(settings, pool, "mixed", progress=Silent()) == found  # decided: it stays
     assert render_model(run, "handbook").count("cat 0.05") >= 2
 
