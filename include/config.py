@@ -428,16 +428,16 @@ class Training(_Section):
     approval_hours: float = Field(default=72, gt=0, le=24 * 90)
     alternatives: tuple[Embedding, ...] = Field(default=(), strict=False)
     llm_base: str = Field(default="", max_length=1000)
-    arguments: dict[Literal["reranker", "embedder", "llm"], dict[str, Any]] = Field(default_factory=dict)
+    arguments: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @field_validator("arguments")
     @classmethod
     def _arguments_are_possible(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        from include.training.arguments import ARGUMENTS, checked
+        from include.training.arguments import arguments_of
 
         for family, given in value.items():
             try:
-                checked(ARGUMENTS[family], given)
+                arguments_of(family, given)
             except BadConfiguration as error:
                 raise ValueError(f"{family}: {error.why}") from None
         return value

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from include.datasets.conversations.options import LlmDataOptions
 from include.datasets.options import DatasetOptions
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
-
-def data_options(family: str) -> type[BaseModel]:
+def data_options(family: str) -> type[DatasetOptions] | type[LlmDataOptions]:
     """Conversations for a language model; pairs of a question and its passage for the others."""
     return LlmDataOptions if family == "llm" else DatasetOptions
