@@ -52,7 +52,7 @@ def _rows(zoo: Zoo, made: Dataset) -> list[Conversation]:
 
 def test_grounded(zoo: Zoo, tmp_path: Path) -> None:
     """Answers cite the passage they are of, one in five has none to cite, sides share no document; out and in again."""
-    options = _options(zoo, test_share=0.2)
+    options = _options(zoo, test_share=0.2, dev_share=0.2)
     made = _build(zoo, options)
     rows = _rows(zoo, made)
     assert (made.kind, made.name, len(rows)) == ("conversations", "conversations", 3 * ASKED)
@@ -220,7 +220,7 @@ def test_the_command(zoo: Zoo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     lines = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in said]
     path = tmp_path / "chats.jsonl"
     path.write_text("\n".join(map(json.dumps, [*lines, lines[0]])))
-    assert "enough_train: fewer than 50 conversations in train (min_train): 3" in run("--import", str(path), code=65)
+    assert "enough_train: fewer than 50 conversations in train (min_train): 18" in run("--import", str(path), code=65)
     limits = ("--min-train", "10", "--min-dev", "2")
     made = run("--build", "--kind", "conversations", "--file", str(path), *limits)
     assert (made["kind"], made["state"], made["statistics"]["dropped"]) == ("conversations", "ready", {"duplicate": 1})
