@@ -10,6 +10,7 @@ import pytest
 from include.errors import BadConfiguration, BadData
 from include.evaluation.challenge import baseline, evaluate_challenger
 from include.evaluation.golden import read_golden
+from include.evaluation.llm import challenge
 from include.evaluation.model_page import render_model
 from include.indexing.progress import Silent
 from include.registry.gate import judge
@@ -81,6 +82,13 @@ def _learned(base: Path, folder: Path, steps: int = 90, batch: int = 16) -> Path
     model.save_pretrained(str(folder))
     write_manifest(folder, find_base(str(base)))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that knows nothing writes until it is stopped."""
+    monkeypatch.setattr(challenge, "MAX_TOKENS", 8)
+    monkeypatch.setattr(challenge, "CONTROL", 20)
 
 
 @pytest.fixture
