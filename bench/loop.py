@@ -41,13 +41,17 @@ if TYPE_CHECKING:
     from include.retrieval.query import Found
 
 NAME = "workshop"
-USUAL_DAYS, OTHER_DAYS, A_DAY, THUMBS = 10, 2, 120, 60
+USUAL_DAYS, OTHER_DAYS, A_DAY, THUMBS = 10, 2, 240, 160
 THINGS = (
     "roses", "bread", "violins", "bicycles", "candles", "cheese", "tents", "clocks", "kites", "boots", "carpets", "wells",
     "hedges", "lanterns", "ponds", "saddles", "ovens", "ropes", "sails", "chimneys", "beehives", "mirrors", "drums", "ladders",
     "orchards", "curtains", "pianos", "kettles", "sledges", "barrels", "cellars", "knives", "puppets", "anchors", "gloves",
     "telescopes", "paddles", "fences", "quilts", "stoves",
 )  # fmt: skip
+PLACES = ("by the door", "in the cellar", "under the stairs", "at the window", "in the yard", "behind the shelf", "on the roof")
+DONE = ("bought", "painted", "repaired", "moved", "rebuilt", "found", "borrowed")
+NAMES = ("Ada", "Bruno", "Clara", "Dinu", "Elif", "Femi", "Gita", "Hugo", "Ines", "Jonas", "Kira", "Luis", "Mona", "Nils")
+PARTS = ("belt", "bolts", "valve", "switch", "handle", "wheel", "gasket", "spring", "cover", "hose", "fuse", "lamp")
 KINDS = ("pump", "press", "mill", "drill", "fan", "winch")
 USUAL = ("how do I look after {0}", "what do {0} need in winter", "{0}: how are they kept in order")
 BY_CODE = ("how much grease takes {0}", "grease of {0}", "{0}, how often is it greased")
@@ -69,13 +73,21 @@ def documents(draw: random.Random) -> tuple[list[dict[str, Any]], list[str]]:
          "text": f"{thing.capitalize()} are looked after by hand. In winter {thing} are kept dry, in spring they are cleaned."}
         for thing in THINGS
     ]  # fmt: skip
-    units = [
-        {"id": code, "title": f"Unit {code}",
-         "text": f"The unit {code} is a {draw.choice(KINDS)}. Its bearings take {draw.randrange(5, 90)} grams of grease every"
-                 f" {draw.randrange(2, 30)} weeks."}
-        for code in codes
-    ]  # fmt: skip
+    units = [{"id": code, "title": f"Unit {code}", "text": _unit(code, draw)} for code in codes]
     return [*pages, *units], codes
+
+
+def _unit(code: str, draw: random.Random) -> str:
+    """A page that no other is nearly the same as, but for what it is about."""
+    said = [
+        f"The unit {code} is a {draw.choice(KINDS)}.",
+        f"Its bearings take {draw.randrange(5, 90)} grams of grease every {draw.randrange(2, 30)} weeks.",
+        f"It stands {draw.choice(PLACES)} and was {draw.choice(DONE)} in {draw.randrange(1960, 2025)}.",
+        f"It weighs {draw.randrange(30, 900)} kilos, and {draw.choice(NAMES)} and {draw.choice(NAMES)} know how it is started.",
+        f"Its {draw.choice(PARTS)} and {draw.choice(PARTS)} come from {draw.choice(NAMES)}.",
+    ]
+    draw.shuffle(said)
+    return " ".join(said)
 
 
 def usual(draw: random.Random) -> Asked:
@@ -103,7 +115,7 @@ def live_day(settings: Settings, day: datetime, questions: list[Asked], draw: ra
         judged = set(draw.sample(range(len(questions)), THUMBS))
         for number, asked in enumerate(questions):
             found = searcher.find(Query(asked.text))
-            when = day + timedelta(minutes=10 * number)
+            when = day + timedelta(days=number / len(questions))
             entry = _logged(key, asked, found, when)
             with pool.connection() as connection:
                 query_log.save_queries(connection, [entry])
@@ -193,7 +205,8 @@ def _watched(stack: Stack, settings: Settings, codes: list[str], draw: random.Ra
     after = live_day(settings, today, [by_code(draw, codes) if n % 2 else usual(draw) for n in range(A_DAY)], draw)
     stack.command("monitor", NAME, "--at", (today + timedelta(days=1, hours=1)).isoformat())
     chained = stack.command("monitor", NAME, "--chain", str(decided["id"]))
-    closed = bool(chained["promotions"]) and all(one["ended_at"] for one in chained["breaches"])
+    unhappy = [one for one in chained["breaches"] if one["signal"] == "thumbs_down"]
+    closed = bool(chained["promotions"] and unhappy) and all(one["ended_at"] for one in unhappy)
     return {
         "closed": closed, "thumbs_up": up | {"the day after": after}, "reviewed": reviewed, "seconds_to_training": waited,
         "training_run": run, "chain": chained,

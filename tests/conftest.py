@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from include.config import Settings
 from include.store import embedded
+from include.store.migrate import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -91,16 +93,33 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     embedded.stop(home)
 
 
+@pytest.fixture(scope="session")
+def migrated(postgres: str) -> Iterator[str]:
+    """Name of a database with our tables, to be copied: that takes a fifth of the time of making them."""
+    with new_database(postgres) as url:
+        with psycopg.connect(url) as connection:
+            migrate(connection)
+        yield str(conninfo_to_dict(url)["dbname"])
+
+
 @pytest.fixture
-def database_url(postgres: str) -> Iterator[str]:
-    """URL of an empty database."""
+def database_url(postgres: str, migrated: str) -> Iterator[str]:
+    """URL of a database with our tables and nothing in them."""
+    with new_database(postgres, template=migrated) as url:
+        yield url
+
+
+@contextmanager
+def new_database(postgres: str, *, template: str = "template1") -> Iterator[str]:
+    """URL of a database that is there for a while."""
     name = f"test_{next(_numbers)}"
+    made, copied = sql.Identifier(name), sql.Identifier(template)
     with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(sql.SQL("create database {} strategy file_copy").format(sql.Identifier(name)))
+        connection.execute(sql.SQL("create database {} template {} strategy file_copy").format(made, copied))
     parts = conninfo_to_dict(postgres) | {"dbname": name}
     yield f"postgresql://{parts['user']}:{parts['password']}@{parts['host']}:{parts['port']}/{name}"
     with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+        connection.execute(sql.SQL("drop database {} with (force)").format(made))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from include.stack.airflow import StackStatus
 
 POLL_SECONDS = 0.5
+TIMEOUT = 120  # seconds for one answer: Airflow shares the processor with what it runs
 FINAL = {"success", "failed"}
 
 
@@ -24,7 +25,7 @@ class AirflowApi:
 
     def __init__(self, stack: StackStatus) -> None:
         password = json.loads(stack.password_file.read_text())[stack.user]
-        self._client = httpx.Client(base_url=stack.url, timeout=30, trust_env=False)
+        self._client = httpx.Client(base_url=stack.url, timeout=TIMEOUT, trust_env=False)
         answer = self._client.post("/auth/token", json={"username": stack.user, "password": password})
         self._client.headers["Authorization"] = f"Bearer {self._json(answer)['access_token']}"
 

@@ -226,7 +226,8 @@ def test_postgres_without_pgvector(
     """The server looks for extensions in an empty folder, as one without the package does."""
     collection()
     with psycopg.connect(settings.database_url or "", autocommit=True) as connection:
-        connection.execute("drop extension if exists vector")
+        connection.execute("drop schema ragworks cascade")
+        connection.execute("drop extension vector")
     monkeypatch.setenv("RAGWORKS_DATABASE_URL", f"{settings.database_url}?options=-c%20extension_control_path%3D{tmp_path}")
     _one_line(run("index", "handbook"), 65, "this Postgres has no pgvector", "Install pgvector 0.8")
 

@@ -111,7 +111,7 @@ def test_a_better_embedder_goes_live_after_a_click_and_comes_back_with_a_command
     assert live.best()[0] != ASKED[1]
     steps = live.run("train_embedder", conf, choice="Approve")
     assert steps == dict.fromkeys(
-        ("collection", "data", "check", "baseline", "train", "evaluate", "gate", "approve", "promote", "verify"), "success"
+        ("collection", "data", "check", "baseline", "train", "evaluate", "gate", "approve", "promote", "verify", "close"), "success"
     ) | {"other_collections": "skipped"}
     [(version, state, gate, artifact, fingerprint)] = query(
         live.settings, "select version, state, gate, artifact, fingerprint from ragworks.model_run"

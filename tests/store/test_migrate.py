@@ -10,9 +10,18 @@ import pytest
 
 from include.errors import BadConfiguration
 from include.store import migrate
+from tests.conftest import new_database
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+
+@pytest.fixture
+def database_url(postgres: str) -> Iterator[str]:
+    """Of a database without our tables."""
+    with new_database(postgres) as url:
+        yield url
 
 
 @pytest.fixture
