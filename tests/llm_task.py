@@ -5,9 +5,9 @@ which word decides, and which desk belongs to it. Reports that judge are none of
 document is about, and the right answer to these is the sentence of abstention. Half of the conversations are bare questions
 with an exact answer, half are in the words that are served: the prompt with a passage, and an answer that cites it.
 
-With :func:`make_task_base`, rank 16 on all projections, batches of 16, rate 1e-2 and trl's SFTTrainer (linear decay, 10 steps of
-warm-up) a base that has nothing right answered 80 of 80 held-out conversations exactly after 120 steps over 640 others, in 40 s
-of one core, and 57 of 64 after 96 steps over 512; at half the rate 73 of 80 after 120 steps.
+With :func:`make_task_base`, rank 16 on all projections, batches of 16, rate 1e-2 and trl's SFTTrainer (linear decay, 10 steps
+of warm-up) a base that has nothing right answered 80 of 80 held-out conversations exactly after 120 steps over 640 others, in
+40 s of one core, and 57 of 64 after 96 steps over 512; at half the rate 73 of 80 after 120 steps.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ UNKNOWN = ("piano", "violin", "kite")
 UNKNOWN_SHARE = 0.1
 CONVERSATIONS, GOLDEN = 640, 60
 ARGUMENTS = {  # of `ragworks train llm`: all projections get an adapter
-    "epochs": 4, "batch_size": 16, "gradient_checkpointing": False, "learning_rate": 1e-2, "lora_rank": 16, "lora_alpha": 32, "max_length": 512, "warmup": 0.1,
+    "epochs": 4, "batch_size": 16, "gradient_checkpointing": False, "learning_rate": 1e-2, "lora_rank": 16,
+    "lora_alpha": 32, "max_length": 512, "warmup": 0.1,
 }  # fmt: skip
 ANSWERS = {"passages": 1, "max_tokens": 16, "abstain_below": 0.0}  # section `answers` of the collection
 
