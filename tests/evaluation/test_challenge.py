@@ -323,7 +323,7 @@ def test_what_cannot_be_evaluated_or_judged(
     with pytest.raises(BadConfiguration, match="does not exist"):
         evaluate_challenger(settings, pool, "gone", progress=Silent())
     trained(pool, "handbook", "words", "llm", models["same"])
-    with pytest.raises(BadConfiguration, match="not compared by retrieval"):
+    with pytest.raises(BadConfiguration, match="answers are written by causal language models"):
         evaluate_challenger(settings, pool, "words", progress=Silent())
 
 
