@@ -131,6 +131,13 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
+def before_tables(postgres: str, settings: Settings) -> Iterator[Settings]:
+    """The same on a database in which nothing of ours is yet."""
+    with new_database(postgres) as url:
+        yield settings.model_copy(update={"database_url": url})
+
+
+@pytest.fixture
 def documents(tmp_path: Path) -> Path:
     """The folder that :func:`collection` indexes by default."""
     folder = tmp_path / "documents"

@@ -240,7 +240,8 @@ def test_role_that_may_not_enable_pgvector(
     with psycopg.connect(settings.database_url or "", autocommit=True) as connection:
         connection.execute("drop role if exists guest")
         connection.execute("create role guest login password 'guest'")
-        connection.execute("drop extension if exists vector")
+        connection.execute("drop schema ragworks cascade")
+        connection.execute("drop extension vector")
         name = connection.info.dbname
         connection.execute(f"grant all on database {name} to guest")  # type: ignore[arg-type]
         address = f"127.0.0.1:{connection.info.port}"

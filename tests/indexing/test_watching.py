@@ -67,11 +67,11 @@ def test_a_collection_that_was_never_indexed_has_changed(
     assert counts(settings) == (2, 0)  # in one that knows other collections
 
 
-def test_a_look_writes_nothing(settings: Settings, documents: Path, collection: Callable[..., str]) -> None:
+def test_a_look_writes_nothing(before_tables: Settings, documents: Path, collection: Callable[..., str]) -> None:
     collection()
     write(documents, a="Page a.")
-    look(settings)
-    with psycopg.connect(settings.database_url or "") as connection:
+    look(before_tables)
+    with psycopg.connect(before_tables.database_url or "") as connection:
         assert connection.execute("select to_regnamespace('ragworks')").fetchone() == (None,)
 
 

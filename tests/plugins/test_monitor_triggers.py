@@ -156,13 +156,13 @@ def test_reports_and_feedback_wake_the_monitor(pool: Pool) -> None:
 
 
 def test_a_database_of_an_older_version_is_no_event_and_is_not_changed(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    before_tables: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAGWORKS_DATABASE_URL", settings.database_url or "")
+    monkeypatch.setenv("RAGWORKS_DATABASE_URL", before_tables.database_url or "")
     assert events(RetrainTrigger("reranker", 0.05), AlertTrigger("handbook", 0.05), FeedbackTrigger("handbook", 1, 0.05)) == []
     from include.store.pool import open_connection
 
-    with open_connection(settings) as connection:
+    with open_connection(before_tables) as connection:
         assert connection.execute("select to_regnamespace('ragworks')").fetchone() == (None,)
 
 
