@@ -68,7 +68,7 @@ def test_make_look_correct(
     assert "otter" in run("--show", str(made["dataset"]), as_json=False)[1] or "md" in text
     code, text, _ = run("--list", as_json=False)
     table = [line.split() for line in text.splitlines() if "training" in line]
-    assert [row[:4] for row in table] == [["2", "training", "2", "qrels"], ["1", "training", "1", "qrels"]]
+    assert [row[:5] for row in table] == [["2", "training", "2", "pairs", "qrels"], ["1", "training", "1", "pairs", "qrels"]]
     assert (table[0][4:7], table[1][6]) == (["63", "27", "sound"], "refused")
 
     path = tmp_path / "rows.jsonl.gz"
