@@ -97,4 +97,5 @@ def test_mistakes_are_named(
     assert "no embedder of other was promoted in production" in failed["error"]
     assert run("models", "--run", "nothing")[0] == 65
     with pytest.raises(SystemExit):
-        run("promote", "llm", "1")
+        run("promote", "tokenizer", "1")
+    assert run("promote", "llm", "1", "--collection", "handbook")[0] == 65
