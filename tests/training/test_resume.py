@@ -115,12 +115,13 @@ def uninterrupted(settings: Settings) -> Came:
 def test_a_signal_at_any_moment(settings: Settings, phase: str, count: int) -> None:
     whole = uninterrupted(settings)
     plan(settings, "stopped", **STEPS)
+    before = signal.getsignal(signal.SIGTERM)
     with open_pool(settings) as pool, pytest.raises(Interrupted, match="interrupted"):
         train(settings, pool, "stopped", progress=StopAt(phase, count))
     stopped = row(settings, "stopped")
     assert stopped.state == "interrupted"
     assert "Run it again" in (stopped.error or "")
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
     done = run(settings, "stopped")
     assert (done.state, done.attempts, done.error) == ("trained", 2, None)
     assert done.training["resumed_from"] == ([] if (phase, count) == ("score passages", 1) else [stopped.step])
