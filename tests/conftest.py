@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import signal
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,14 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     never_wait_for_the_disk(url)
     yield url
     embedded.stop(home)
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """What a test sets is gone after it: a task that Airflow runs in this process leaves its handler of SIGTERM."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="session")
