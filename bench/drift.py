@@ -25,7 +25,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID
 
 import numpy as np
 import psycopg
@@ -63,11 +63,17 @@ def judgement(one: Served) -> int | None:
     return 1 if meta["relevant_doc"] in {hit.document for hit in one.found.hits[:5]} else -1
 
 
-def write(pool: Pool, collection: int, asked: Iterable[tuple[Served, datetime]]) -> None:
-    """Log questions at given times, with their answers and thumbs."""
+def write(pool: Pool, collection: int, asked: Iterable[tuple[Served, datetime]], draw: np.random.Generator) -> None:
+    """Log questions at given times, with their answers and thumbs.
+
+    :param draw: of their ids, by which the monitor takes its samples.
+    """
     with pool.connection() as connection:
         for batch in batches(asked):
-            entries = [replace(logged(collection, one), id=uuid4(), created_at=when) for one, when in batch]
+            entries = [
+                replace(logged(collection, one), id=UUID(bytes=draw.bytes(16), version=4), created_at=when)
+                for one, when in batch
+            ]
             save_queries(connection, entries)
             for (one, _), entry in zip(batch, entries, strict=True):
                 if one.answer is not None:
@@ -87,14 +93,14 @@ def batches(asked: Iterable[tuple[Served, datetime]]) -> Iterator[list[tuple[Ser
     yield waiting
 
 
-def replay(settings: Settings, data: Path, stream: str, served: Sequence[Served]) -> list[list[str]]:
+def replay(settings: Settings, data: Path, stream: str, served: Sequence[Served], seed: int) -> list[list[str]]:
     """Rows of the table: week, what it holds, what was beyond, breaches, decision."""
     schedule = json.loads((data / STREAMS[stream] / "schedule.json").read_text())
     table = []
     with open_pool(settings) as pool:
         with pool.connection() as connection:
             key = collections.collection_id(connection, stream)
-        write(pool, key, ((one, one.time) for one in served))
+        write(pool, key, ((one, one.time) for one in served), np.random.default_rng(seed))
         for week in schedule:
             end = START + (week["week"] + 1) * WEEK
             found = monitor(settings, pool, stream, at=end, run_key=f"bench/{week['week']}", progress=Silent())
@@ -119,13 +125,13 @@ def told(found: MonitorResult) -> list[str]:
     return [*shown, breaches or "none", found.decision.action if found.decision else ""]
 
 
-def stable(settings: Settings, stream: str, served: Sequence[Served], weeks: int, size: int) -> dict[str, Any]:
+def stable(settings: Settings, stream: str, served: Sequence[Served], weeks: int, size: int, seed: int) -> dict[str, Any]:
     """Weeks drawn from the stable ones: how many made a breach.
 
     Reference and weeks come from disjoint questions; within a week none comes twice, for a classifier would know it again.
     """
     pool_of = [one for one in served if one.row["week"] in STABLE]
-    draw = np.random.default_rng(7)
+    draw = np.random.default_rng(seed)
     alarms: dict[str, int] = {}
     weeks_with = 0
     with open_pool(settings) as pool:
@@ -141,7 +147,9 @@ def stable(settings: Settings, stream: str, served: Sequence[Served], weeks: int
             for number, chosen in enumerate(drawn):
                 begin = start + number * WEEK
                 seconds = np.sort(draw.uniform(0, WEEK.total_seconds(), len(chosen)))
-                write(pool, key, ((pool_of[i], begin + timedelta(seconds=s)) for i, s in zip(chosen, seconds, strict=True)))
+                write(
+                    pool, key, ((pool_of[i], begin + timedelta(seconds=s)) for i, s in zip(chosen, seconds, strict=True)), draw
+                )
                 if number == 0:
                     with pool.connection() as connection:
                         accept(connection, key, begin + WEEK, 7, actor="bench")
@@ -181,6 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--weeks", type=int, default=200, help="stable ones")
+    parser.add_argument("--seed", type=int, default=7, help="of samples and of the stable weeks")
     parser.add_argument("--streams", nargs="+", choices=tuple(STREAMS), default=list(STREAMS))
     parser.add_argument("--cache", type=Path, help="folder that keeps what was served")
     arguments = parser.parse_args()
@@ -206,13 +215,15 @@ def run(server: str, folder: Path, stream: str, arguments: argparse.Namespace) -
     began = time.monotonic()
     columns = ("week", "label", "query_drift", "embedding_drift", "coverage", "confidence", "abstention", "thumbs_down")
     print("| " + " | ".join((*columns, "breaches", "decision")) + " |\n" + "|---" * (len(columns) + 2) + "|")
-    for row in replay(settings, arguments.data, stream, served):
+    for row in replay(settings, arguments.data, stream, served, arguments.seed):
         print("| " + " | ".join(row) + " |", flush=True)
     print(f"\nreplayed in {time.monotonic() - began:.0f} s", flush=True)
     began = time.monotonic()
     size = 300 if stream == "squad" else 1000
     print(
-        json.dumps(stable(settings, stream, served, arguments.weeks, size)), f"in {time.monotonic() - began:.0f} s", flush=True
+        json.dumps(stable(settings, stream, served, arguments.weeks, size, arguments.seed)),
+        f"in {time.monotonic() - began:.0f} s",
+        flush=True,
     )
 
 
