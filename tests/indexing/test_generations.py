@@ -23,7 +23,7 @@ from include.retrieval.searcher import Searcher
 from include.store import generations
 from include.store.pool import open_pool
 from tests.conftest import write_rows
-from tests.support import HashEmbedder, assert_same_index, export, index, query
+from tests.support import HashEmbedder, assert_same_index, export, index, query, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,6 +80,7 @@ def live(settings: Settings, documents: Path, collection: Callable[..., str]) ->
     """A live collection; its generation."""
     collection()
     _pages(documents)
+    settle(documents)
     return int(index(settings, "handbook", embedder=WordEmbedder())["generation"])
 
 

@@ -10,7 +10,7 @@ import pytest
 from include.sources.files import FilesSource
 from include.store import quarantine
 from include.store.pool import open_pool
-from tests.support import HashEmbedder, export, index, query
+from tests.support import HashEmbedder, export, index, query, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -63,6 +63,7 @@ def test_a_refused_file_is_read_again_when_its_time_has_come(
     collection()
     _pages(documents)
     (documents / "bad.md").write_text("")
+    settle(documents)
     index(settings, "handbook", embedder=HashEmbedder())
     opened.clear()
     for attempt, hours in ((2, 20 / 60), (3, 40 / 60)):
