@@ -49,10 +49,14 @@ def main(run_key: str, staging: str) -> None:
     settings = Settings.from_environment()
     with open_pool(settings) as pool:
         fitted(_job(settings, pool, run_key, Path(staging)))
+    threading.Event().wait()  # until the first ends: a process that left would tear a barrier which the first is still in
 
 
 def _end_with_the_first() -> None:
-    """Standard input ends when the first process does, by whatever cause: nothing is left to compute for."""
+    """Standard input ends when the first process does, by whatever cause: nothing is left to compute for.
+
+    In order it does not come to that: the first one ends this process as soon as its own training is over.
+    """
     sys.stdin.buffer.read()
     os._exit(1)
 

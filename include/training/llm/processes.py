@@ -89,7 +89,7 @@ def _free_port() -> int:
 def _watch(others: list[subprocess.Popen[bytes]], done: threading.Event) -> None:
     """Without one of them the first would wait for it in vain: it ends, and a retry goes on from the checkpoint."""
     while not done.wait(1.0):
-        gone = [one for one in others if one.poll() not in (None, 0)]  # 0: it had nothing more to compute
+        gone = [one for one in others if one.poll() is not None]  # in order they stay until they are ended
         if gone and not done.wait(GRACE_SECONDS):
             logger.error("process %d of this training ended with %s: all end", gone[0].pid, gone[0].returncode)
             for one in others:
