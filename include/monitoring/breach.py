@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from include.monitoring.budget import HISTORY, NEEDED
+from include.monitoring.budget import HISTORY
 from include.monitoring.catalogue import SIGNALS
 
 if TYPE_CHECKING:
@@ -70,12 +70,16 @@ def judged(near: float | None, sample: int, minimum: int, threshold: float | Non
 def in_breach(history: Sequence[Signal]) -> bool:
     """Whether a signal is in breach: 2 of the last 5 windows that say something are beyond, and the latest is.
 
+    One window is enough for a number that has no chance in it, such as a training that failed.
+
     :param history: of one signal, oldest first. Windows that were compared with another reference say nothing here.
     """
     if not history:
         return False
     last = recent(history)
-    return bool(last) and last[-1].state == "beyond" and sum(one.state == "beyond" for one in last) >= NEEDED
+    if not last or last[-1].state != "beyond":
+        return False
+    return sum(one.state == "beyond" for one in last) >= SIGNALS[last[-1].name].needed
 
 
 def recent(history: Sequence[Signal]) -> list[Signal]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from include.monitoring.budget import NEEDED
+
 Group = Literal["drift", "coverage", "retrieval", "answers", "feedback", "operation", "information"]
 
 
@@ -19,6 +21,7 @@ class Kind:
         held against a fixed limit.
     :param minimum: sample below which it says nothing; None: ``monitoring.minimum_sample``.
     :param says: the value in words.
+    :param needed: windows beyond, of the last five, that make a breach; 1 for a number that has no chance in it.
     """
 
     group: Group
@@ -27,6 +30,7 @@ class Kind:
     compared: bool
     minimum: int | None
     says: str
+    needed: int = NEEDED
 
 
 # Thresholds are smallest changes that matter; `ragworks monitor --calibrate` raises them to what a collection is used to.
@@ -45,9 +49,9 @@ SIGNALS: dict[str, Kind] = {
     "feedback_rate": Kind("information", 1, None, False, None, "share of questions that somebody judged"),
     "latency": Kind("operation", 1, 0.05, False, None, "share of questions slower than retrieval.latency_budget_ms"),
     "errors": Kind("operation", 1, 0.01, True, None, "share of questions that failed"),
-    "freshness": Kind("operation", 1, None, False, 1, "hours since the last complete index run"),
+    "freshness": Kind("operation", 1, None, False, 1, "hours since the last complete index run", needed=1),
     "quarantine": Kind("operation", 1, None, False, 1, "share of documents in quarantine"),
-    "failed_trainings": Kind("operation", 1, 0.0, False, 0, "trainings that failed in the window"),
+    "failed_trainings": Kind("operation", 1, 0.0, False, 0, "trainings that failed in the window", needed=1),
     "gpu_hours": Kind("information", 1, None, False, 0, "hours of training in the last 30 days"),
 }  # fmt: skip
 

@@ -63,7 +63,7 @@ def _signal(now: Evaluation, before: Evaluation | None, window: Window, minimum:
                 "sample": len(both),
             }
     threshold = SIGNALS[NAME].threshold
-    state = judged(near, len(scores), minimum, threshold) if near is not None else "within"
+    state = judged(near, len(scores), minimum, threshold)  # too few to tell while there is nothing to pair it with
     low, high = shown or (None, None)
     detail: dict[str, Any] = {"evaluation": now.id, "change": list(change) if change else None}
     return Signal(

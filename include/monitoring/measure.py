@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from include.monitoring import budget
 from include.monitoring.breach import Signal, State, judged
 from include.monitoring.catalogue import SIGNALS
 from include.monitoring.statistics import Interval, Mean, Share, discrepancy, domain_auc, pooled
-from include.store import monitored
+from include.store import monitored, signals
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     import numpy as np
     from numpy.typing import NDArray
@@ -23,12 +25,14 @@ if TYPE_CHECKING:
     from include.store.generations import Generation
     from include.store.monitored import Log
     from include.store.pool import Connection
+    from include.store.signals import Reference
 
 SHOWN = 0.95  # confidence of the interval that people see; what is judged is surer: budget.level
 VECTORS = 1_000  # of a window
 NEAREST = 300  # questions that are held against the index
 HOUR = 3600.0
-EACH_MODEL = ("coverage", "confidence", "score_margin")  # figures of different embedders are not alike
+# Figures of different models are not alike. A reranker scales its scores to 0 to 1, so its margins are its own.
+EACH_MODEL = {"coverage": ("embedder",), "confidence": ("embedder",), "score_margin": ("embedder", "reranker")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,8 @@ def measure_window(connection: Connection, scene: Scene, window: Window, usual: 
     log = monitored.log(connection, scene.collection, window.start, window.end, latency_budget=scene.latency_budget)
     vectors = _vectors(connection, scene, window)
     figures: dict[str, Share | Mean] = {**_figures(log), "coverage": _coverage(connection, scene, vectors)}
-    found = _compared(scene, window, usual, figures, vectors)
+    models = {name: _models(name, scene, log) for name in EACH_MODEL}
+    found = _compared(connection, scene, window, usual, figures, models, vectors)
     found += _told(scene, window, log)
     found += _surroundings(connection, scene, window)
     corpus = _corpus(connection, scene, window)
@@ -98,50 +103,115 @@ def _coverage(connection: Connection, scene: Scene, vectors: NDArray[np.float32]
 
 
 def _compared(
-    scene: Scene, window: Window, usual: Usual | None, figures: Mapping[str, Share | Mean], vectors: NDArray[np.float32]
+    connection: Connection,
+    scene: Scene,
+    window: Window,
+    usual: Usual | None,
+    figures: Mapping[str, Share | Mean],
+    models: Mapping[str, Mapping[str, str]],
+    vectors: NDArray[np.float32],
 ) -> list[Signal]:
     """Signals that are held against the reference; all that say something share in the budget of false alarms."""
-    inside = usual is None or (window.end <= usual.reference.end and window.start >= usual.reference.start)
-    of_reference = {name: _reference(name, figure, usual, scene) for name, figure in figures.items()}
-    drifting = usual is not None and window.start >= usual.drift.end
+    inside = usual is None or _inside(window, usual.reference)
+    others: dict[str, _Usually] = {}
+    if usual is not None and not inside:
+        others = {
+            name: _usually(connection, scene, window, usual, name, figure, models.get(name, {}))
+            for name, figure in figures.items()
+        }
+    drifting = usual is not None and window.start >= max(usual.drift.end, usual.vectors_to or usual.drift.end)
     enough = drifting and usual is not None and min(len(vectors), len(usual.vectors)) >= scene.monitoring.minimum_sample
-    telling = [n for n, f in figures.items() if not inside and min(f.total, of_reference[n].total) >= scene.minimum(n)]
+    telling = [n for n, other in others.items() if min(figures[n].total, other.figure.total) >= scene.minimum(n)]
     count = len(telling) + 2 * enough
     found = []
     for name, figure in figures.items():
-        other = of_reference[name] if name in telling else None
-        found.append(_figure(scene, window, usual, name, figure, other, count))
+        compared = others[name] if name in telling else None
+        found.append(_figure(scene, window, name, figure, compared, count, models.get(name, {}), inside=inside))
     return found + _drift(scene, window, usual, vectors, count, enough=enough)
 
 
-def _reference(name: str, figure: Share | Mean, usual: Usual | None, scene: Scene) -> Share | Mean:
-    """The same figure of the windows of the reference together."""
-    embedder = scene.live.embedder if scene.live else ""
-    rows = [
-        row
-        for row in (usual.rows.get(name, []) if usual else [])
-        if name not in EACH_MODEL or row.detail.get("embedder") == embedder
-    ]
+def _inside(window: Window, reference: Reference) -> bool:
+    return window.start >= reference.start and window.end <= reference.end
+
+
+@dataclass(frozen=True, slots=True)
+class _Usually:
+    """A figure of several windows together, from ``start`` to ``end``."""
+
+    figure: Share | Mean
+    start: datetime
+    end: datetime
+
+
+def _together(figure: Share | Mean, rows: Sequence[Signal]) -> Share | Mean:
+    """The same figure of several windows."""
     if isinstance(figure, Share):
         return Share(sum(int(row.detail["count"]) for row in rows), sum(int(row.detail["total"]) for row in rows))
     return pooled([row.detail for row in rows])
 
 
+def _models(name: str, scene: Scene, log: Log) -> dict[str, str]:
+    """Fingerprints of the models that a figure of a window is of."""
+    if name == "coverage":
+        return {"embedder": scene.live.embedder if scene.live else ""}
+    return {kind: getattr(log, kind) for kind in EACH_MODEL[name]}
+
+
+def _usually(
+    connection: Connection,
+    scene: Scene,
+    window: Window,
+    usual: Usual,
+    name: str,
+    figure: Share | Mean,
+    models: Mapping[str, str],
+) -> _Usually:
+    """What a figure is held against: the reference, or the first windows of models that the reference does not know.
+
+    :param models: that the figure is of; empty: it means the same whichever answer.
+    """
+    rows = [row for row in usual.rows.get(name, []) if all(row.detail.get(kind) == value for kind, value in models.items())]
+    if rows or not models:
+        return _Usually(_together(figure, rows), usual.reference.start, usual.reference.end)
+    length = timedelta(days=scene.monitoring.reference_days)
+    most = max(1, round(length / timedelta(hours=scene.monitoring.window_hours)))
+    since, until = usual.reference.start, window.start
+    first = signals.first_of(connection, scene.collection, name, models, since=since, until=until, limit=most)
+    first = [row for row in first if row.window_start < first[0].window_start + length]
+    if not first:
+        return _Usually(_together(figure, []), since, until)
+    return _Usually(_together(figure, first), first[0].window_start, first[-1].window_end)
+
+
 def _figure(
-    scene: Scene, window: Window, usual: Usual | None, name: str, figure: Share | Mean, other: Share | Mean | None, count: int
+    scene: Scene,
+    window: Window,
+    name: str,
+    figure: Share | Mean,
+    other: _Usually | None,
+    count: int,
+    models: Mapping[str, str],
+    *,
+    inside: bool,
 ) -> Signal:
+    """One signal.
+
+    :param other: what it is compared with; None: nothing.
+    :param inside: the window is part of what is usual. Where it is not, nothing to compare with says nothing.
+    """
     shown = figure.interval(SHOWN) if figure.total > 1 else None
-    detail = _raw(figure) | ({"embedder": scene.live.embedder} if name in EACH_MODEL and scene.live else {})
+    detail = {**_raw(figure), **models}
     threshold = scene.threshold(name)
     near, reference = None, {}
-    if other is not None and usual is not None:
-        level = budget.level(scene.monitoring.false_alarms, count, scene.monitoring.window_hours, figure.total, other.total)
-        change = figure.less(other, 1 - 2 * level)  # type: ignore[arg-type]
+    state: State = "within" if inside and figure.total >= scene.minimum(name) else "too_few"
+    if other is not None:
+        total = other.figure.total
+        level = budget.level(scene.monitoring.false_alarms, count, scene.monitoring.window_hours, figure.total, total)
+        change = figure.less(other.figure, 1 - 2 * level)  # type: ignore[arg-type]
         near = change.low if SIGNALS[name].worse > 0 else -change.high
         detail |= {"change": change.as_dict(), "level": round(level, 5)}
-        reference = _told_reference(usual, other)
-    enough = figure.total >= scene.minimum(name)
-    state = judged(near, figure.total, scene.minimum(name), threshold) if other else "within" if enough else "too_few"
+        reference = _told_reference(other)
+        state = judged(near, figure.total, scene.minimum(name), threshold)
     return Signal(
         name, window.start, window.end, shown.value if shown else None, shown.low if shown else None,
         shown.high if shown else None, figure.total, threshold, near, None, state, reference, detail,
@@ -154,9 +224,9 @@ def _raw(figure: Share | Mean) -> dict[str, Any]:
     return {"value": figure.value, "deviation": figure.deviation, "total": figure.total}
 
 
-def _told_reference(usual: Usual, other: Share | Mean) -> dict[str, Any]:
-    start, end = usual.reference.start.isoformat(), usual.reference.end.isoformat()
-    return {"of": start, "start": start, "end": end, "sample": other.total, **other.interval(SHOWN).as_dict()}
+def _told_reference(other: _Usually) -> dict[str, Any]:
+    start, end = other.start.isoformat(), other.end.isoformat()
+    return {"of": start, "start": start, "end": end, "sample": other.figure.total, **other.figure.interval(SHOWN).as_dict()}
 
 
 def _drift(
@@ -164,11 +234,8 @@ def _drift(
 ) -> list[Signal]:
     names = ("query_drift", "embedding_drift")
     if not enough or usual is None or usual.vectors_from is None or usual.vectors_to is None:
-        state: State = "within" if usual is None or window.start < usual.drift.end else "too_few"
-        return [
-            Signal(name, window.start, window.end, None, None, None, len(vectors), scene.threshold(name), state=state)
-            for name in names
-        ]
+        state: State = "within" if usual is None or _inside(window, usual.drift) else "too_few"
+        return [_untold(scene, window, name, len(vectors), state) for name in names]
     sample, other = len(vectors), len(usual.vectors)
     level = budget.level(scene.monitoring.false_alarms, count, scene.monitoring.window_hours, sample, other)
     reference = {
@@ -176,13 +243,17 @@ def _drift(
         "sample": other,
     }  # fmt: skip
     auc = domain_auc(vectors, usual.vectors, 1 - 2 * level)
+    found = [_drifted(scene, window, "query_drift", auc, None, 0.5, sample, reference, level)]
     apart = discrepancy(vectors, usual.vectors, level)
-    reach = apart.reach
-    figures = {
-        "query_drift": (auc, None, 0.5),
-        "embedding_drift": (Interval(apart.value, apart.value - reach, apart.value + reach), apart.p, 0.0),
-    }
-    return [_drifted(scene, window, name, *figure, sample, reference, level) for name, figure in figures.items()]
+    if apart is None:
+        return [*found, _untold(scene, window, "embedding_drift", sample, "too_few")]
+    interval = Interval(apart.value, apart.value - apart.reach, apart.value + apart.reach)
+    return [*found, _drifted(scene, window, "embedding_drift", interval, apart.p, 0.0, sample, reference, level)]
+
+
+def _untold(scene: Scene, window: Window, name: str, sample: int, state: State) -> Signal:
+    """A signal without a value."""
+    return Signal(name, window.start, window.end, None, None, None, sample, scene.threshold(name), state=state)
 
 
 def _drifted(

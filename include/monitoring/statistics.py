@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 PERMUTATIONS = 999
 FOLDS = 5
+SAME = 1e-5  # of the squared length: a squared distance below it is rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +157,16 @@ class Discrepancy:
     p: float
 
 
-def discrepancy(window: NDArray[np.float32], reference: NDArray[np.float32], level: float, *, seed: int = 0) -> Discrepancy:
+def discrepancy(
+    window: NDArray[np.float32], reference: NDArray[np.float32], level: float, *, seed: int = 0
+) -> Discrepancy | None:
     """Maximum mean discrepancy with a permutation test (Gretton et al. 2012, "A kernel two-sample test").
 
-    RBF kernel, its width the median distance. All permutations are done at once, as one product of matrices.
+    RBF kernel, its width the median distance of vectors that differ: where most questions are the same one, as a health
+    probe's, the median of all distances is 0. All permutations are done at once, as one product of matrices.
 
     :param level: of the test, one-sided.
+    :return: None: all vectors are the same, so that there is no width.
     """
     import numpy as np
 
@@ -169,7 +174,11 @@ def discrepancy(window: NDArray[np.float32], reference: NDArray[np.float32], lev
     x = np.concatenate([window, reference]).astype(np.float32)
     norms = (x * x).sum(axis=1)
     distances = np.maximum(norms[:, None] + norms[None, :] - 2 * (x @ x.T), 0)
-    kernel = np.exp(distances / -float(np.median(distances[:: max(1, len(x) // 500)])))
+    some = distances[:: max(1, len(x) // 500)]
+    apart = some[some > SAME * float(norms.max())]
+    if not apart.size:
+        return None
+    kernel = np.exp(distances / -float(np.median(apart)))
     np.fill_diagonal(kernel, 0)
     draw = np.random.default_rng(seed)
     member = np.zeros((n + m, PERMUTATIONS + 1), dtype=np.float32)

@@ -26,6 +26,8 @@ class Log:
     :param questions: searches and chats.
     :param slow: slower than the latency budget; of those that were ``timed``.
     :param judged: questions that somebody judged.
+    :param embedder: and ``reranker``: fingerprints of the models that answered most questions, empty: none. Margins are of
+        questions that both answered, confidence of those that this embedder did.
     """
 
     questions: int
@@ -49,34 +51,52 @@ class Log:
     thumbs: int
     thumbs_down: int
     judged: int
+    embedder: str
+    reranker: str
 
 
 _LOG = """
+with one as (
+    select q.kind, q.status, (q.seconds ->> 'search')::float8 + coalesce((q.seconds ->> 'embed')::float8, 0)
+            + coalesce((q.seconds ->> 'rerank')::float8, 0) as total,
+        (q.results #>> '{0,score}')::float8 - (q.results #>> '{1,score}')::float8 as gap,
+        a.confidence, a.groundedness, f.thumbs, f.down, f.judged,
+        coalesce(q.passport #>> '{embedder,fingerprint}', '') as embedder,
+        case when (q.passport #>> '{reranker,candidates}')::int = 0 then ''
+            else coalesce(q.passport #>> '{reranker,fingerprint}', '') end as reranker
+    from ragworks.query_log q
+    left join ragworks.answer a on a.id = q.id
+    left join (
+        select query_id, count(thumb) as thumbs, count(*) filter (where thumb < 0) as down, true as judged from (
+            select distinct on (f.query_id, f.api_key_id) f.query_id, f.thumb
+            from ragworks.feedback f join ragworks.query_log l on l.id = f.query_id
+            where l.collection_id = %(c)s and l.created_at >= %(start)s and l.created_at < %(end)s and f.state <> 'rejected'
+            order by f.query_id, f.api_key_id, (f.thumb is null), f.created_at desc, f.id desc
+        ) latest group by query_id
+    ) f on f.query_id = q.id
+    where q.collection_id = %(c)s and q.created_at >= %(start)s and q.created_at < %(end)s and q.kind <> 'rerank'
+), models as (
+    select embedder, reranker from one where status <> 'failed' group by 1, 2 order by count(*) desc, 1, 2 limit 1
+)
 select count(*) as questions, count(*) filter (where kind = 'chat') as chats,
     count(*) filter (where status = 'empty') as empty,
     count(*) filter (where kind = 'chat' and status in ('abstained', 'empty')) as abstained,
     count(*) filter (where status = 'failed') as failed,
     count(total) as timed, count(*) filter (where total > %(budget)s) as slow,
     percentile_cont(0.5) within group (order by total) as p50, percentile_cont(0.95) within group (order by total) as p95,
-    count(gap) as margins, avg(gap) as margin, stddev_pop(gap) as margin_deviation,
-    count(confidence) as confident, avg(confidence)::float8 as confidence,
-    stddev_pop(confidence)::float8 as confidence_deviation,
+    count(gap) filter (where same_both) as margins, avg(gap) filter (where same_both) as margin,
+    stddev_pop(gap) filter (where same_both) as margin_deviation,
+    count(confidence) filter (where same_embedder) as confident,
+    (avg(confidence) filter (where same_embedder))::float8 as confidence,
+    (stddev_pop(confidence) filter (where same_embedder))::float8 as confidence_deviation,
     count(groundedness) as grounded, avg(groundedness)::float8 as groundedness,
     stddev_pop(groundedness)::float8 as groundedness_deviation,
-    coalesce(sum(thumbs), 0)::int as thumbs, coalesce(sum(down), 0)::int as thumbs_down, count(judged) as judged
+    coalesce(sum(thumbs), 0)::int as thumbs, coalesce(sum(down), 0)::int as thumbs_down, count(judged) as judged,
+    coalesce((select embedder from models), '') as embedder, coalesce((select reranker from models), '') as reranker
 from (
-    select q.kind, q.status, (q.seconds ->> 'search')::float8 + coalesce((q.seconds ->> 'embed')::float8, 0)
-            + coalesce((q.seconds ->> 'rerank')::float8, 0) as total,
-        (q.results #>> '{0,score}')::float8 - (q.results #>> '{1,score}')::float8 as gap,
-        a.confidence, a.groundedness, f.thumbs, f.down, f.judged
-    from ragworks.query_log q
-    left join ragworks.answer a on a.id = q.id
-    left join (
-        select f.query_id, count(f.thumb) as thumbs, count(*) filter (where f.thumb < 0) as down, true as judged
-        from ragworks.feedback f join ragworks.query_log l on l.id = f.query_id
-        where l.collection_id = %(c)s and l.created_at >= %(start)s and l.created_at < %(end)s group by f.query_id
-    ) f on f.query_id = q.id
-    where q.collection_id = %(c)s and q.created_at >= %(start)s and q.created_at < %(end)s and q.kind <> 'rerank'
+    select one.*, one.embedder = m.embedder as same_embedder,
+        one.embedder = m.embedder and one.reranker = m.reranker as same_both
+    from one left join models m on true
 ) as one
 """
 

@@ -84,11 +84,38 @@ def history(
         {"c": collection, "until": until, "since": since, "latest": latest},
     )
     found: dict[str, list[Signal]] = {}
-    for name, start, end, value, low, high, sample, threshold, p, state, reference, detail, id_ in rows:
-        near = detail.pop("near", None)
-        row = Signal(name, start, end, value, low, high, sample, threshold, near, p, state, reference, detail, id_)
-        found.setdefault(name, []).append(row)
+    for row in map(_signal, rows):
+        found.setdefault(row.name, []).append(row)
     return found
+
+
+def first_of(
+    connection: Connection,
+    collection: int,
+    name: str,
+    models: Mapping[str, str],
+    *,
+    since: datetime,
+    until: datetime,
+    limit: int,
+) -> list[Signal]:
+    """The first windows of a signal that certain models answered, oldest first, between two times.
+
+    :param models: what ``detail`` must say, as ``{"embedder": fingerprint}``.
+    """
+    rows = connection.execute(
+        "select name, window_start, window_end, value, low, high, sample, threshold, p, state, reference, detail, id"
+        " from ragworks.signal where collection_id = %s and name = %s and window_end > %s and window_end <= %s"
+        " and sample > 0 and detail @> %s order by window_end limit %s",
+        (collection, name, since, until, Jsonb(dict(models)), limit),
+    )
+    return [_signal(row) for row in rows]
+
+
+def _signal(row: Sequence[Any]) -> Signal:
+    name, start, end, value, low, high, sample, threshold, p, state, reference, detail, id_ = row
+    near = detail.pop("near", None)
+    return Signal(name, start, end, value, low, high, sample, threshold, near, p, state, reference, detail, id_)
 
 
 def by_ids(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -110,9 +111,31 @@ def test_two_samples_of_vectors() -> None:
     other = same + 0.5
     assert domain_auc(same, usual, 0.95).low < 0.5 < domain_auc(other, usual, 0.95).low
     apart, near = discrepancy(other, usual, 0.01), discrepancy(same, usual, 0.01)
+    assert apart is not None
+    assert near is not None
     assert (apart.p, apart.value > apart.reach) == (0.001, True)
     assert near.p > 0.05
     assert near.value < near.reach
+
+
+def test_questions_that_are_mostly_the_same() -> None:
+    """A health probe: three of four vectors are one, so that the median distance of all is nothing."""
+    draw = np.random.default_rng(2)
+    usual, window = (draw.standard_normal((200, 16)).astype(np.float32) for _ in range(2))
+    usual /= np.linalg.norm(usual, axis=1, keepdims=True)
+    window /= np.linalg.norm(window, axis=1, keepdims=True)
+    window[:150] = usual[:150] = usual[0]
+    found = discrepancy(window, usual, 0.01)
+    assert found is not None
+    assert found.p > 0.05
+    assert found.value < found.reach
+    assert discrepancy(window[:150], usual[:150], 0.01) is None
+
+
+def test_a_number_without_chance_is_a_breach_at_once() -> None:
+    row = replace(rows("!")[0], name="failed_trainings", reference={})
+    assert in_breach([row])
+    assert not in_breach([row, replace(row, state="within")])
 
 
 def test_calibration_replays_the_history() -> None:
