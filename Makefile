@@ -36,8 +36,8 @@ up: $(STAMP) ## Start Postgres and Airflow with its UI on this machine
 down: $(STAMP) ## Stop them
 	@$(BIN)/python -m include down
 
-test: $(STAMP) ## Run all tests, on a real Postgres with the real small model
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
+test: $(STAMP) ## Run the tests, on a real Postgres with the real small model (MORE=--thorough: at more points)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25 $(MORE)
 
 lint: $(STAMP) ## Check style, imports and types
 	@$(BIN)/ruff check .

@@ -50,6 +50,9 @@ FIRST = (
     "tests/stack/test_airflow.py",
     "tests/promises",
     "tests/evaluation",
+    "tests/training",
+    "tests/registry",
+    "tests/kubernetes",
     "tests/serving",
     "tests/retrieval",
     "tests/privacy",
@@ -61,8 +64,17 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 _numbers = itertools.count()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--thorough``: also what only repeats at more points what is tested anyway."""
+    parser.addoption("--thorough", action="store_true", help="also run the tests that are marked thorough")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put first what takes longest; without workers nothing changes."""
+    """Put first what takes longest (without workers the order stays), and leave out what is thorough unless it is asked for."""
+    if not config.getoption("thorough"):
+        further = [item for item in items if item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=further)
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
 
     def place(item: pytest.Item) -> int:
         return next((number for number, first in enumerate(FIRST) if item.nodeid.startswith(first)), len(FIRST))

@@ -49,6 +49,8 @@ class Breach:
 
     :param opened_at: end of the window that established it.
     :param signals: ids of the measurements it rests on.
+    :param since: start of the first window beyond.
+    :param by: when it had begun for certain: end of that window, if the one before was within, else its start.
     """
 
     signal: str
@@ -58,6 +60,7 @@ class Breach:
     signals: tuple[int, ...] = ()
     since: datetime | None = None
     id: int = 0
+    by: datetime | None = None
 
 
 def judged(near: float | None, sample: int, minimum: int, threshold: float | None) -> State:
@@ -129,7 +132,9 @@ def _breach(name: str, rows: Sequence[Signal]) -> Breach:
     compared = "" if usual is None else f", usually {usual:.4g}"
     value = "" if latest.value is None else f" is {latest.value:.4g} ({_bounds(latest)}){compared}"
     reason = f"{SIGNALS[name].says}{value}; beyond in {len(beyond)} of the last {len(rows)} windows"
-    return Breach(name, latest.window_end, None, reason, tuple(row.id for row in beyond), beyond[0].window_start)
+    first, signals = beyond[0], tuple(row.id for row in beyond)
+    by = first.window_start if rows[0] is first else first.window_end  # nobody knows whether it had begun before
+    return Breach(name, latest.window_end, None, reason, signals, first.window_start, by=by)
 
 
 def _bounds(signal: Signal) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from include.config import load_collection
 from include.monitoring.budget import HISTORY
 from include.monitoring.catalogue import SIGNALS
-from include.store import collections, decisions, signals
+from include.store import collections, signals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from include.config import Settings
     from include.monitoring.breach import Breach, Signal
     from include.store.pool import Pool
-
-ACTED = ("train", "rollback", "reindex", "add_documents")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,8 @@ class Calibrated:
 def calibrate(settings: Settings, pool: Pool, collection: str, *, since: datetime | None, until: datetime) -> list[Calibrated]:
     """Replay what was measured and keep the thresholds that this gives; windows measured later are judged by them.
 
-    Breaches that something was done about were real: their windows are left out.
+    What was a breach was real, whatever was done about it: its windows are left out, unless a person accepted that time as
+    usual.
 
     :param since: and ``until``: the time to replay; None: everything since the reference.
     """
@@ -55,8 +54,9 @@ def calibrate(settings: Settings, pool: Pool, collection: str, *, since: datetim
     with pool.connection() as connection:
         key = collections.collection_id(connection, collection)
         history = signals.history(connection, key, until=until, since=since)
-        acted = {b for d in decisions.history(connection, settings.environment, key) if d.action in ACTED for b in d.breaches}
-        real = [b for b in signals.breaches(connection, key) if b.id in acted]
+        accepted = signals.accepted(connection, key)
+        known_breaches = signals.breaches(connection, key, limit=None)
+        real = [b for b in known_breaches if not any(_overlaps(b, *one) for one in accepted)]
         known = signals.thresholds(connection, key)
         found = calibrated(history, real, known)
         for one in found:
@@ -99,3 +99,8 @@ def _peak(rows: Sequence[Signal], position: int) -> float:
 def _during(row: Signal, breach: Breach) -> bool:
     began = breach.since or breach.opened_at
     return row.window_end > began and (breach.ended_at is None or row.window_end < breach.ended_at)
+
+
+def _overlaps(breach: Breach, start: datetime, end: datetime) -> bool:
+    """Whether a time that a person accepted holds some of a breach that was known then."""
+    return breach.opened_at <= end and (breach.ended_at is None or breach.ended_at > start)

@@ -38,7 +38,8 @@ class Promotion:
 class Facts:
     """What is known besides the signals.
 
-    :param labels: judged questions by family, new since its last training.
+    :param labels: judged questions by family that a training of it would learn from, new since its last one.
+    :param named: of them those that came since the index was found wanting, and name a document that answers.
     :param gpu_hours: of all trainings of the last 30 days.
     :param running: families that are being trained.
     :param trained: when monitoring last had something trained, whatever came of it; None: never.
@@ -49,6 +50,7 @@ class Facts:
     """
 
     labels: Mapping[str, int] = field(default_factory=dict)
+    named: int = 0
     gpu_hours: float = 0.0
     running: tuple[str, ...] = ()
     trained: datetime | None = None
@@ -147,26 +149,34 @@ def _stale(case: _Case) -> Decision | None:
 
 
 def _promotion_did_it(case: _Case) -> Decision | None:
-    """Quality that was lost within days of a promotion, and not before it: the model before comes back."""
-    began = min((b.since or b.opened_at for b in case.lost), default=None)
-    if began is None:
+    """Quality that was lost within days of a promotion, and not before it: the model before comes back.
+
+    A loss of before does not excuse it, and a promotion within the first bad window may have been its beginning.
+    """
+    found = [(p, b) for p in case.facts.promotions for b in case.lost if _may_be_of(b, p)]
+    if not found:
         return None
-    blamed = next((p for p in case.facts.promotions if timedelta(0) <= began - p.at <= SOON), None)
-    if blamed is None:
-        return None
-    reason = f"{case.said}; it began after version {blamed.version} of the {blamed.family} was promoted ({blamed.at:%Y-%m-%d})"
+    blamed, lost = found[0][0], [b.signal for p, b in found if p == found[0][0]]
+    what = "it" if len(lost) == len(case.lost) else ", ".join(lost)
+    reason = (
+        f"{case.said}; {what} began after version {blamed.version} of the {blamed.family} was promoted ({blamed.at:%Y-%m-%d})"
+    )
     refused = (("train", "what was promoted last is taken back first"),)
     return _by_policy("rollback", blamed.family, case.policy.policy.rollback, reason, refused)
 
 
+def _may_be_of(breach: Breach, promotion: Promotion) -> bool:
+    since = breach.since or breach.opened_at
+    return promotion.at <= (breach.by or since) and since - promotion.at <= SOON
+
+
 def _operation(case: _Case) -> Decision | None:
-    """Slow, failing: nothing that a training mends."""
-    operation = case.group("operation")
-    if not operation or (case.lost and not case.has("failed_trainings")):
+    """Slow, failing, documents held back: nothing that a training mends, and answers are worse for it."""
+    if not case.group("operation"):
         return None
     if case.has("failed_trainings"):
         return _told("ask", f"{case.said}; look at the failed training first", (("train", "the last one failed"),))
-    return _told("notify", case.said, (("train", "models do not mend failures or latency"),))
+    return _told("notify", case.said, (("train", "models do not mend failures, latency or quarantine, which come first"),))
 
 
 def _drift_alone(case: _Case) -> Decision | None:
@@ -180,7 +190,7 @@ def _drift_alone(case: _Case) -> Decision | None:
 
 def _documents_missing(case: _Case) -> Decision | None:
     """The index has nothing near to what is asked: no model finds what is not there."""
-    if not case.has("coverage", "zero_results") or max(case.facts.labels.values(), default=0) >= case.policy.minimum_labels:
+    if not case.has("coverage", "zero_results") or case.facts.named >= case.policy.minimum_labels:
         return None  # where people said which documents answer, these are not missing
     why = "the questions are far from every document: what is missing are documents"
     return _told("add_documents", f"{case.said}; documents are missing", (("train", why),))

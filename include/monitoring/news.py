@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from include.store.pool import Connection
 
 NEWS = timedelta(days=7)  # older than this is history: a channel that is added today does not tell all of it
-UNTOLD = ("nothing",)  # actions that nobody need hear of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +40,9 @@ def news(connection: Connection, environment: str, collection_id: int, collectio
         if breach.ended_at is not None and breach.ended_at >= since:
             text = f"The breach of {breach.opened_at:%Y-%m-%d %H:%M} is over."
             found.append(Item(f"breach:{breach.id}:ended", f"{collection}: {breach.signal} is back", text))
-    for decision in reversed(decisions.history(connection, environment, collection_id, limit=20)):
-        if decision.created_at >= since and decision.action not in UNTOLD:
-            found.append(Item(f"decision:{decision.id}:{decision.state}", *_said(decision)))
+    for decision in decisions.since(connection, environment, collection_id, since):
+        state = "approved" if decision.state == "claimed" else decision.state  # to people both say that it begins
+        found.append(Item(f"decision:{decision.id}:{state}", *_said(decision)))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from include.monitoring import facts
@@ -10,6 +11,8 @@ from include.monitoring.decision import hindered
 from include.store import alerts, decisions
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from include.config import Collection, Settings
     from include.store.alerts import StoredAlert
     from include.store.pool import Connection
@@ -40,8 +43,9 @@ def take_alerts(
     while another decision is open: one thing at a time, or nobody could say what helped.
     """
     found = []
-    for alert in alerts.unseen(connection, settings.environment, collection_id):
-        outcome = _ask(connection, settings, collection, collection_id, run_key, alert)
+    for number, alert in enumerate(alerts.unseen(connection, settings.environment, collection_id)):
+        at = alert.received_at + timedelta(microseconds=number)  # those of one delivery came at once, and are several
+        outcome = _ask(connection, settings, collection, collection_id, run_key, alert, at)
         alerts.see(connection, alert.id, run_key, outcome)
         found.append(Seen(alert.id, alert.title, alert.state, alert.source, outcome))
     return found
@@ -54,14 +58,15 @@ def _ask(
     collection_id: int,
     run_key: str,
     alert: StoredAlert,
+    at: datetime,
 ) -> str:
     if alert.family is None:
         return "the signals are measured now"
     if alert.state == "resolved":
         return "it is over: nothing is trained"
     mode = str(getattr(collection.monitoring.policy, alert.family))
-    known = facts.gather(connection, settings, collection_id, (), alert.received_at)
-    against = hindered(alert.family, known, collection.monitoring, at=alert.received_at)
+    known = facts.gather(connection, settings, collection_id, (), at)
+    against = hindered(alert.family, known, collection.monitoring, at=at)
     if against is not None and mode == "auto":
         mode = "approve"  # what monitoring would not do by itself a report does not do by itself either
     refused = [{"action": "by itself", "why": against}] if against else []
@@ -71,7 +76,7 @@ def _ask(
         "alert": {"id": alert.id, "source": alert.source, "key": alert.key, "title": alert.title, **alert.detail},
     }
     decision = decisions.save(
-        connection, environment=settings.environment, collection=collection_id, at=alert.received_at, action="train",
+        connection, environment=settings.environment, collection=collection_id, at=at, action="train",
         family=alert.family, mode=mode, state=STATES[mode], reason=f"{alert.source} asks for it: {alert.title}",
         evidence=evidence, breaches=(), monitor_key=run_key,
     )  # fmt: skip

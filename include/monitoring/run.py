@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from include.config import Collection, Settings
     from include.indexing.progress import Progress
     from include.monitoring.breach import Breach, Signal
+    from include.monitoring.decision import Facts
+    from include.store.decisions import StoredDecision
     from include.store.pool import Connection, Pool
 
 logger = logging.getLogger(__name__)
@@ -80,9 +82,28 @@ def monitor(
     now = datetime.now(UTC)
     with signals.monitoring(pool, key):
         windows, opened = _measure(settings, pool, configured, key, at or now, run_key, progress)
-        if windows and windows[-1].end >= now - timedelta(hours=2 * configured.monitoring.window_hours):
-            golden.ask(settings, pool, configured, key, windows[-1], run_key=run_key, progress=progress)
-        return _conclude(settings, pool, configured, key, at or now, windows, opened, run_key)
+        unasked: Exception | None = None
+        try:
+            _ask_golden(settings, pool, configured, key, now, run_key, progress)
+        except Exception as error:  # the other signals are measured, and are not measured again: they are decided on
+            unasked = error
+        found = _conclude(settings, pool, configured, key, at or now, len(windows), opened, run_key)
+        if unasked is not None:
+            raise unasked
+        return found
+
+
+def _ask_golden(
+    settings: Settings, pool: Pool, configured: Collection, key: int, now: datetime, run_key: str, progress: Progress
+) -> None:
+    """Ask the golden queries for the newest window, unless it is long over or they were asked: by a run that died, perhaps."""
+    with pool.connection() as connection:
+        newest = signals.newest_window(connection, key)
+        if newest is None or newest[1] < now - timedelta(hours=2 * configured.monitoring.window_hours):
+            return
+        if signals.measured(connection, key, golden.NAME, newest[1]):
+            return
+    golden.ask(settings, pool, configured, key, Window(*newest), run_key=run_key, progress=progress)
 
 
 def _measure(
@@ -147,7 +168,8 @@ def _judge(connection: Connection, configured: Collection, key: int, at: datetim
     found = breach.changes(history, known, at=at, cool_down=cool_down)
     for ended in found.ended:
         signals.end_breach(connection, ended.id, at)
-        decisions.note_effect(connection, ended.id, {ended.signal: {"ended_at": at.isoformat()}})
+        usual_start = history[ended.signal][-1].reference.get("of")
+        decisions.note_effect(connection, ended.id, {ended.signal: {"ended_at": at.isoformat(), "compared_with": usual_start}})
         logger.info("%s: %s is back to what is usual", configured.name, ended.signal)
     for opened in found.opened:
         signals.open_breach(connection, key, opened, run_key=run_key)
@@ -162,24 +184,24 @@ def _conclude(
     configured: Collection,
     key: int,
     until: datetime,
-    windows: Sequence[Window],
+    windows: int,
     opened: Sequence[Breach],
     run_key: str,
 ) -> MonitorResult:
     with pool.connection() as connection:
-        if windows:
-            opened = [*opened, *_judge(connection, configured, key, windows[-1].end, run_key)]  # the golden queries' too
         at = signals.last_window(connection, key)
+        stored = decisions.of_window(connection, settings.environment, key, at) if at else None
+        if at and stored is None:  # also what a run measured that died before it decided
+            opened = [*opened, *_judge(connection, configured, key, at, run_key)]  # the golden queries' too
         now_open = tuple(b for b in signals.breaches(connection, key) if b.ended_at is None)
-        made = _decide(connection, settings, configured, key, at, now_open, run_key) if at and windows else None
-        kept = decisions.history(connection, settings.environment, key, limit=1)
+        if at and stored is None:
+            stored = _decide(connection, settings, configured, key, at, now_open, run_key)
         newest = signals.history(connection, key, until=until, latest=1)
     latest = tuple(rows[-1] for rows in newest.values() if rows[-1].window_end == at)
     same = {(b.signal, b.opened_at) for b in opened}
     fresh = tuple(b for b in now_open if (b.signal, b.opened_at) in same)
-    stored = kept[0] if kept else None
-    decision = made or (_stored(stored) if stored else None)
-    return MonitorResult(configured.name, at, len(windows), latest, now_open, fresh, decision, stored.id if stored else None)
+    decision = _stored(stored) if stored else None
+    return MonitorResult(configured.name, at, windows, latest, now_open, fresh, decision, stored.id if stored else None)
 
 
 def _decide(
@@ -190,8 +212,27 @@ def _decide(
     at: datetime,
     now_open: Sequence[Breach],
     run_key: str,
-) -> Decision:
+) -> StoredDecision | None:
+    """Decide and keep it; a decision that came between, such as on a report, is one that is open."""
     known = facts.gather(connection, settings, key, now_open, at)
+    if not _save(connection, settings, configured, key, at, now_open, run_key, known):
+        waiting = decisions.open_decision(connection, settings.environment, key)
+        if waiting is not None:
+            known = replace(known, open_decision=facts.said(waiting))
+            _save(connection, settings, configured, key, at, now_open, run_key, known)
+    return decisions.of_window(connection, settings.environment, key, at)
+
+
+def _save(
+    connection: Connection,
+    settings: Settings,
+    configured: Collection,
+    key: int,
+    at: datetime,
+    now_open: Sequence[Breach],
+    run_key: str,
+    known: Facts,
+) -> bool:
     decision = decide(now_open, known, configured.monitoring, at=at)
     evidence = {
         "signals": sorted({one for b in now_open for one in b.signals}),
@@ -199,16 +240,17 @@ def _decide(
         "facts": facts.as_dict(known),
         "refused": decision.as_dict()["refused"],
     }
-    decisions.save(
+    kept = decisions.save(
         connection, environment=settings.environment, collection=key, at=at, action=decision.action, family=decision.family,
         mode=decision.mode, state=decision.state, reason=decision.reason, evidence=evidence,
         breaches=[b.id for b in now_open], monitor_key=run_key,
     )  # fmt: skip
-    logger.info("%s: %s: %s", configured.name, decision.action, decision.reason)
-    return decision
+    if kept is not None:
+        logger.info("%s: %s: %s", configured.name, decision.action, decision.reason)
+    return kept is not None
 
 
-def _stored(row: decisions.StoredDecision) -> Decision:
+def _stored(row: StoredDecision) -> Decision:
     refused = tuple((one["action"], one["why"]) for one in row.evidence.get("refused", ()))
     return Decision(row.action, row.family, row.mode, row.state, row.reason, refused)  # type: ignore[arg-type]
 

@@ -197,6 +197,34 @@ def history(connection: Connection, environment: str, collection: int, limit: in
     return _many(connection, condition, (environment, collection, limit))
 
 
+def since(connection: Connection, environment: str, collection: int, created: datetime) -> list[StoredDecision]:
+    """Decisions of a collection that were taken since a moment, oldest first; ``nothing`` is left out."""
+    condition = sql.SQL(
+        "d.environment = %s and d.collection_id = %s and d.created_at >= %s and d.action <> 'nothing' order by d.at, d.id"
+    )
+    return _many(connection, condition, (environment, collection, created))
+
+
+def of_window(connection: Connection, environment: str, collection: int, at: datetime) -> StoredDecision | None:
+    """The decision on the windows up to a time; None: none was taken."""
+    condition = sql.SQL("d.environment = %s and d.collection_id = %s and d.at = %s")
+    found = _many(connection, condition, (environment, collection, at))
+    return found[0] if found else None
+
+
+def last_training(connection: Connection, environment: str, collection: int, before: datetime) -> datetime | None:
+    """When a training was last decided that began, whatever came of it; None: never.
+
+    One that was only told, refused or found already done began nothing.
+    """
+    row = connection.execute(
+        "select max(at) from ragworks.decision where environment = %s and collection_id = %s and action = 'train'"
+        " and mode <> 'notify' and run_key is not null and outcome ->> 'state' is distinct from 'skipped' and at < %s",
+        (environment, collection, before),
+    ).fetchone()
+    return row[0] if row else None
+
+
 def open_decision(connection: Connection, environment: str, collection: int) -> StoredDecision | None:
     """The one that waits or is carried out, if there is one."""
     condition = sql.SQL("d.environment = %s and d.collection_id = %s and d.state = any(%s)")

@@ -224,7 +224,10 @@ def surroundings(connection: Connection, collection: int, start: datetime, end: 
             "  and (resolved_at is null or resolved_at > %(end)s)) as quarantined,"
             " (select count(*) from ragworks.document where collection_id = %(c)s and state = 'present') as documents,"
             " (select count(*) from ragworks.model_run where collection_id = %(c)s and state = 'failed'"
-            "  and finished_at >= %(start)s and finished_at < %(end)s) as failed_trainings,"
+            "  and finished_at >= %(start)s and finished_at < %(end)s)"
+            " + (select count(*) from ragworks.decision d where collection_id = %(c)s and action = 'train'"
+            "  and outcome ->> 'state' = 'failed' and ended_at >= %(start)s and ended_at < %(end)s"
+            "  and not exists (select from ragworks.model_run r where r.run_key = d.run_key)) as failed_trainings,"
             " (select coalesce(sum(gpu_seconds), 0) from ragworks.model_run where collection_id = %(c)s"
             "  and created_at > %(end)s - interval '30 days' and created_at <= %(end)s) as gpu_seconds",
             {"c": collection, "start": start, "end": end},
@@ -232,15 +235,32 @@ def surroundings(connection: Connection, collection: int, start: datetime, end: 
     return dict(row) if row else {}
 
 
+_LABELS = (
+    "select count(distinct f.query_id) from ragworks.feedback f join ragworks.query_log q on q.id = f.query_id"
+    " where q.collection_id = %(c)s and f.state = 'accepted' and f.purpose is distinct from 'golden' and f.created_at <= %(at)s"
+)
+
+
 def labels_since(connection: Connection, collection: int, since: datetime | None, at: datetime) -> int:
-    """Judged questions that came between: golden queries, and feedback that a person accepted."""
+    """Questions of feedback that a dataset would learn from: given by ``at``, and accepted after ``since``.
+
+    It names a document, or likes an answer for what that cites. Golden queries do not count: datasets leave them out.
+
+    :param since: when data was last taken; None: never.
+    """
     row = connection.execute(
-        "select (select count(*) from ragworks.golden_query where collection_id = %(c)s and answerable and created_at <= %(at)s"
-        "  and (%(since)s::timestamptz is null or created_at > %(since)s))"
-        " + (select count(distinct f.query_id) from ragworks.feedback f join ragworks.query_log q on q.id = f.query_id"
-        "  where q.collection_id = %(c)s and f.state = 'accepted' and (f.document is not null or f.thumb = 1)"
-        "  and f.created_at <= %(at)s and (%(since)s::timestamptz is null or f.created_at > %(since)s))",
+        _LABELS + " and (%(since)s::timestamptz is null or coalesce(f.reviewed_at, f.created_at) > %(since)s)"
+        " and (f.document is not null or f.thumb = 1 and exists (select from ragworks.answer a where a.id = f.query_id"
+        "  and a.citations @? '$[*].document'))",
         {"c": collection, "since": since, "at": at},
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def named_since(connection: Connection, collection: int, since: datetime, at: datetime) -> int:
+    """Questions asked of the index whose answering document people named between two times, and a person accepted."""
+    row = connection.execute(
+        _LABELS + " and f.document is not null and f.created_at >= %(since)s", {"c": collection, "since": since, "at": at}
     ).fetchone()
     return int(row[0]) if row else 0
 

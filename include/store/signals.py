@@ -140,6 +140,31 @@ def last_window(connection: Connection, collection: int) -> datetime | None:
     return row[0] if row else None
 
 
+def newest_window(connection: Connection, collection: int) -> tuple[datetime, datetime] | None:
+    """Start and end of the newest window that was measured."""
+    row = connection.execute(
+        "select window_start, window_end from ragworks.signal where collection_id = %s order by window_end desc limit 1",
+        (collection,),
+    ).fetchone()
+    return (row[0], row[1]) if row else None
+
+
+def measured(connection: Connection, collection: int, name: str, end: datetime) -> bool:
+    """Whether a signal was measured in the window that ends then."""
+    query = "select from ragworks.signal where collection_id = %s and name = %s and window_end = %s"
+    return connection.execute(query, (collection, name, end)).fetchone() is not None
+
+
+def accepted(connection: Connection, collection: int) -> list[tuple[datetime, datetime]]:
+    """Times that a person said to be usual, from and to."""
+    rows = connection.execute(
+        "select starts_at, ends_at from ragworks.monitor_reference where collection_id = %s and scope = 'all'"
+        " and valid_from >= ends_at",
+        (collection,),
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
 def first_evaluation(connection: Connection, collection: int, name: str, at: datetime) -> int | None:
     """The evaluation of the first measurement since the reference began that can still be paired; None: there is none."""
     row = connection.execute(
@@ -194,7 +219,9 @@ def save_threshold(connection: Connection, collection: int, signal: str, value: 
     )
 
 
-def breaches(connection: Connection, collection: int, *, until: datetime | None = None, limit: int = 200) -> list[Breach]:
+def breaches(
+    connection: Connection, collection: int, *, until: datetime | None = None, limit: int | None = 200
+) -> list[Breach]:
     """Breaches, newest first.
 
     :param until: those that were open, or had ended, by then.
@@ -205,20 +232,23 @@ def breaches(connection: Connection, collection: int, *, until: datetime | None 
         (collection, until, until, limit),
     )
     return [
-        Breach(name, opened, ended, reason, tuple(evidence.get("signals", ())), _time(evidence.get("since")), id_)
+        Breach(
+            name, opened, ended, reason, tuple(evidence.get("signals", ())), _time(evidence.get("since")), id_,
+            _time(evidence.get("by")),
+        )
         for name, opened, ended, reason, evidence, id_ in rows
-    ]
+    ]  # fmt: skip
 
 
 def open_breach(connection: Connection, collection: int, breach: Breach, *, run_key: str) -> int | None:
     """Keep a breach; None: it is known."""
-    since = breach.since.isoformat() if breach.since else None
+    since, by = (time.isoformat() if time else None for time in (breach.since, breach.by))
     row = connection.execute(
         "insert into ragworks.breach (collection_id, signal, signal_id, opened_at, reason, evidence, run_key)"
         " values (%s, %s, %s, %s, %s, %s, %s) on conflict do nothing returning id",
         (
             collection, breach.signal, breach.signals[-1], breach.opened_at, breach.reason,
-            Jsonb({"signals": list(breach.signals), "since": since}), run_key,
+            Jsonb({"signals": list(breach.signals), "since": since, "by": by}), run_key,
         ),
     ).fetchone()  # fmt: skip
     return int(row[0]) if row else None

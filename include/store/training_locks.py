@@ -13,13 +13,18 @@ if TYPE_CHECKING:
 TRAINING_LOCK = 0x5254  # advisory lock class; the second key is the id of the training
 
 
+def second_key(run: int) -> int:
+    """The key of a training's lock."""
+    return run % 2**31
+
+
 @contextmanager
 def training(pool: Pool, run: int) -> Iterator[Connection | None]:
     """The connection that holds the lock of a training, each statement its own transaction; None when another process has it.
 
     What is written on it is written by who holds the lock: were the connection lost, so would be the lock.
     """
-    key = (TRAINING_LOCK, run % 2**31)
+    key = (TRAINING_LOCK, second_key(run))
     with pool.connection() as connection:
         connection.autocommit = True  # it would be idle in a transaction for hours
         row = connection.execute("select pg_try_advisory_lock(%s, %s)", key).fetchone()
@@ -31,3 +36,13 @@ def training(pool: Pool, run: int) -> Iterator[Connection | None]:
                 if held:
                     connection.execute("select pg_advisory_unlock(%s, %s)", key)
                 connection.autocommit = False
+
+
+def at_work(connection: Connection) -> set[int]:
+    """Second keys of the locks of trainings that some process works on now, in this database."""
+    rows = connection.execute(
+        "select objid::bigint from pg_locks where locktype = 'advisory' and classid::bigint = %s and objsubid = 2 and granted"
+        " and database = (select oid from pg_database where datname = current_database())",
+        (TRAINING_LOCK,),
+    )
+    return {int(row[0]) for row in rows}

@@ -93,8 +93,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         (settings.collections_dir / f"{one['name']}.yaml").write_text(yaml.safe_dump(one))
     try:
         running = Live(settings, AirflowApi(airflow.up(settings, port=free_port(), progress=lambda line: None)), files)
-        for name in (NAME, DEPOT):
-            assert set(running.run(f"index_{name}", {}).values()) <= {"success", "skipped"}
+        begun = {f"index_{name}": running.api.trigger(f"index_{name}", {}, patience=120) for name in (NAME, DEPOT)}
+        for dag_id, run_id in begun.items():
+            assert set(running.follow(dag_id, run_id).values()) <= {"success", "skipped"}
         with open_pool(settings) as pool, pool.connection() as connection:
             judged = read_pair(files["queries"], files["golden"])
             assert golden.save(connection, collections.collection_id(connection, NAME), judged) == 64

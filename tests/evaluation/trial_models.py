@@ -44,12 +44,15 @@ def perturbed(folder: Path, noise: float, seed: int = 0) -> Path:
 
 
 def cross_encoder(folder: Path, seed: int = 5) -> Path:
-    """The packaged encoder with a head for pairs whose weights are random, and always the same: it reads, and knows nothing."""
+    """Two layers of the packaged encoder with a head for pairs whose weights are random, and always the same.
+
+    It reads, and knows nothing.
+    """
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     torch.manual_seed(seed)
     source = models.find_model("all-MiniLM-L6-v2")
-    AutoModelForSequenceClassification.from_pretrained(source, num_labels=1).save_pretrained(folder)
+    AutoModelForSequenceClassification.from_pretrained(source, num_labels=1, num_hidden_layers=2).save_pretrained(folder)
     AutoTokenizer.from_pretrained(source).save_pretrained(folder)
     return folder

@@ -284,11 +284,11 @@ def test_an_edited_paragraph_changes_the_chunks_around_it(heading_every: int) ->
     if heading_every:
         paragraphs = [f"## Part {i}\n\n{p}" if i % heading_every == 0 else p for i, p in enumerate(paragraphs)]
     assert len(chunk_document("\n\n".join(paragraphs), TOKENIZER, Chunking(max_tokens=64))) > 190
-    check_edit_counts(edit_counts(paragraphs, Chunking(max_tokens=64), sample=40))
+    check_edit_counts(edit_counts(paragraphs, Chunking(max_tokens=64), sample=20))
 
 
 @pytest.mark.parametrize("markdown", [True, False])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_an_insertion_at_the_top_shifts_nothing(seed: int, markdown: bool) -> None:
     text = "\n\n".join(prose(300, seed=seed))
     assert new_texts(text, prose(1, seed=99)[0] + "\n\n" + text, Chunking(markdown=markdown)) <= 3

@@ -60,6 +60,13 @@ def test_a_breach_opens_once_and_ends_with_the_first_window_within() -> None:
     assert judge("..!!.", [opened]).ended == (opened,)
 
 
+@pytest.mark.parametrize(("states", "by"), [("..!!", 3), ("!!", 0), ("!.!", 0), ("?!!", 1), (".?!!", 3)])
+def test_when_a_breach_had_begun_for_certain(states: str, by: int) -> None:
+    """At the end of its first window when the one before was within, for then it began in it; else nobody knows."""
+    (opened,) = judge(states, []).opened
+    assert opened.by == ORIGIN + by * DAY
+
+
 def test_cool_down() -> None:
     ended = Breach("thumbs_down", ORIGIN + 2 * DAY, ORIGIN + 3 * DAY)
     assert judge("!!.!!", [ended], cool_down=3).opened == ()

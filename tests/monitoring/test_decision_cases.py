@@ -44,9 +44,14 @@ CASES: dict[str, tuple[tuple[list[Breach], Facts, Policies], tuple[str, str | No
         ("documents are missing", "what is missing are documents"),
     ),
     "new topics, and people said which documents answer": (
-        (breaches("query_drift", "coverage", "thumbs_down"), LEARNABLE, AUTO),
+        (breaches("query_drift", "coverage", "thumbs_down"), replace(LEARNABLE, named=100), AUTO),
         ("train", "reranker", "approved"),
         ("500 new labels",),
+    ),
+    "new topics that no document covers, and labels of old ones": (
+        (breaches("query_drift", "coverage"), replace(LEARNABLE, named=20), AUTO),
+        ("add_documents", None, "done"),
+        ("what is missing are documents",),
     ),
     "quality down, enough to learn from": (
         (breaches("thumbs_down"), LEARNABLE, AUTO),
@@ -104,6 +109,21 @@ CASES: dict[str, tuple[tuple[list[Breach], Facts, Policies], tuple[str, str | No
         ("rollback", "embedder", "waiting"),
         (),
     ),
+    "promoted within the first bad window, after a good one": (
+        ([replace(breaches("thumbs_down")[0], by=AT - DAY)], promoted("reranker", 2 * DAY - DAY / 48), AUTO),
+        ("rollback", "reranker", "approved"),
+        ("what was promoted last is taken back first",),
+    ),
+    "promoted within the first bad window, and nobody knows of before": (
+        ([replace(breaches("thumbs_down")[0], by=AT - 2 * DAY)], promoted("reranker", 2 * DAY - DAY / 48), AUTO),
+        ("train", "reranker", "approved"),
+        (),
+    ),
+    "an older loss does not excuse a promotion": (
+        ([*breaches("coverage", began=40 * DAY), *breaches("thumbs_down")], promoted("reranker", 3 * DAY), AUTO),
+        ("rollback", "reranker", "approved"),
+        ("thumbs_down began after version 3 of the reranker",),
+    ),
     "it began before the promotion": (
         (breaches("thumbs_down", began=5 * DAY), promoted("reranker", 3 * DAY), AUTO),
         ("train", "reranker", "approved"),
@@ -135,7 +155,17 @@ CASES: dict[str, tuple[tuple[list[Breach], Facts, Policies], tuple[str, str | No
         ("a model is judged on an index that is up to date",),
     ),
     "an old index, only told": ((breaches("freshness"), LEARNABLE, NOTIFY), ("notify", None, "done"), ("reindex is advised",)),
-    "slow": ((breaches("latency"), LEARNABLE, AUTO), ("notify", None, "done"), ("models do not mend failures or latency",)),
+    "slow": ((breaches("latency"), LEARNABLE, AUTO), ("notify", None, "done"), ("models do not mend failures, latency",)),
+    "answers are worse while the service fails": (
+        (breaches("errors", "thumbs_down"), LEARNABLE, AUTO),
+        ("notify", None, "done"),
+        ("models do not mend failures",),
+    ),
+    "answers are worse while documents are held back": (
+        (breaches("quarantine", "zero_results"), replace(LEARNABLE, named=500), AUTO),
+        ("notify", None, "done"),
+        ("which come first",),
+    ),
     "a training failed": (
         (breaches("failed_trainings", "thumbs_down"), LEARNABLE, AUTO),
         ("ask", None, "done"),

@@ -128,7 +128,7 @@ def label(pool: Pool, count: int) -> None:
     """What a reviewer accepted."""
     with pool.connection() as connection:
         connection.execute(
-            "update ragworks.feedback set state = 'accepted', created_at = %s where id in"
+            "update ragworks.feedback set state = 'accepted', document = '1.md', created_at = %s where id in"
             " (select id from ragworks.feedback where thumb = 1 limit %s)",
             (START + 4 * WEEK, count),
         )

@@ -151,7 +151,7 @@ def test_a_text_that_is_held_anywhere_is_not_embedded(
     assert (embedded, result["reads"]) == (0, {})
 
 
-@pytest.mark.parametrize("versions", [15])
+@pytest.mark.parametrize("versions", [6, pytest.param(15, marks=pytest.mark.thorough)])
 def test_commit_by_commit(
     versions: int, settings: Settings, documents: Path, collection: Callable[..., str], shared_data: Path
 ) -> None:

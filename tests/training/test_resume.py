@@ -106,10 +106,10 @@ def uninterrupted(settings: Settings) -> Came:
     [
         ("train", 1),
         ("train", 3),  # the end of an epoch, with a score to come
-        ("train", 5),
+        pytest.param("train", 5, marks=pytest.mark.thorough),
         ("train", 8),  # the last step
         ("score passages", 1),  # before training
-        ("score passages", 2),  # after the first epoch
+        pytest.param("score passages", 2, marks=pytest.mark.thorough),  # after the first epoch
     ],
 )
 def test_a_signal_at_any_moment(settings: Settings, phase: str, count: int) -> None:

@@ -78,6 +78,7 @@ class MeasureOperator(_MonitorOperator):
 
     def _close_what_is_lost(self, context: Context, settings: Settings, pool: Pool, key: int) -> None:
         """End the decision whose run is over without having said so: it would keep every other one from being taken."""
+        from include.monitoring.carrying import end_training
         from include.store import decisions
 
         with pool.connection() as connection:
@@ -86,6 +87,8 @@ class MeasureOperator(_MonitorOperator):
             return
         if "/" not in known.run_key or _alive(context, known.run_key):
             return  # the command line carries it out, or it goes on
+        if known.action == "train":
+            end_training(pool, known.run_key, {"a run that is gone"}, note=f"run {known.run_key} has ended")
         with pool.connection() as connection:
             outcome = {"state": "over", "note": f"run {known.run_key} has ended"}
             decisions.finish(connection, known.id, outcome)
