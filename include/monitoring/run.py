@@ -12,8 +12,9 @@ from include.monitoring import breach, facts, golden, usual
 from include.monitoring.budget import HISTORY
 from include.monitoring.catalogue import DRIFT
 from include.monitoring.decision import Decision, decide
+from include.monitoring.due import due
 from include.monitoring.measure import Scene, measure_window
-from include.monitoring.windows import ORIGIN, Window, before, complete
+from include.monitoring.windows import Window
 from include.store import collections, decisions, generations, monitored, signals
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _measure(
     settings: Settings, pool: Pool, configured: Collection, key: int, at: datetime, run_key: str, progress: Progress
 ) -> tuple[list[Window], list[Breach]]:
     with pool.connection() as connection:
-        windows = _windows(connection, key, configured, at)
+        windows = due(connection, key, configured.monitoring.window_hours, configured.monitoring.minimum_sample, at)
     progress.step("windows", len(windows))
     opened = []
     for window in windows:
@@ -120,19 +121,6 @@ def _measure(
             opened += _judge(connection, configured, key, window.end, run_key)
         progress.advance(1)
     return windows, opened
-
-
-def _windows(connection: Connection, key: int, configured: Collection, at: datetime) -> list[Window]:
-    first = monitored.first_question(connection, key)
-    start = signals.last_window(connection, key)
-    hours = configured.monitoring.window_hours
-    if first is None and start is None:
-        return []
-    if start is None and first is not None:
-        start = before(first, hours)
-    begin = start or at
-    asked = monitored.questions_by_window(connection, key, begin, at, origin=ORIGIN, hours=hours)
-    return [*complete(begin, at, hours, minimum=configured.monitoring.minimum_sample, asked=asked)]
 
 
 def _one(connection: Connection, configured: Collection, key: int, window: Window) -> list[Signal]:
