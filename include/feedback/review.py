@@ -59,12 +59,17 @@ class Reviewed:
         return asdict(self)
 
 
-def review(connection: Connection, collection: int, verdicts: Sequence[Verdict], *, by: str) -> Reviewed:
+def review(
+    connection: Connection, collection: int, verdicts: Sequence[Verdict], *, by: str, pass_over_gone: bool = False
+) -> Reviewed:
     """Take a person's verdicts, in the caller's transaction; the same ones again change nothing.
 
+    :param pass_over_gone: verdicts on what has expired since it was shown change nothing, and are no error.
     :raises BadData: there is no such judgement in the collection, or a correction cannot be.
     """
     held = {one.id: one for one in review_queue.items(connection, collection, ids=[v.id for v in verdicts], lock=True)}
+    if pass_over_gone:
+        verdicts = [v for v in verdicts if v.id in held]
     _check(connection, collection, verdicts, held)
     counted: Counter[str] = Counter()
     touched: set[str] = set()

@@ -6,6 +6,7 @@ a training, and the collection's policy decides about that.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -122,6 +123,7 @@ def parse(source: str, payload: Any, *, collection: str = "", family: str = "") 
     :param family: the same.
     :raises BadData: the payload is not of that shape, or a report names no collection; nothing of it is to be taken.
     """
+    _check_storable(source, payload)
     if not isinstance(payload, dict):
         raise BadData(f"{source} payload", f"it is a JSON {type(payload).__name__}", "Send an object")
     try:
@@ -137,6 +139,25 @@ def parse(source: str, payload: Any, *, collection: str = "", family: str = "") 
             why = f"report {number}: there is no family {one.family!r}"
             raise BadData(f"{source} payload", why, f"Use one of {', '.join(FAMILIES)}, or none")
     return found
+
+
+def _check_storable(source: str, payload: Any) -> None:
+    """Of JSON, what Postgres does not keep.
+
+    :raises BadData: a text has a null character or half a surrogate pair, or a number is none.
+    """
+    waiting = [payload]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += [*one, *one.values()]
+        elif isinstance(one, list):
+            waiting += one
+        elif isinstance(one, str) and ("\0" in one or any("\ud800" <= letter <= "\udfff" for letter in one)):
+            why = "a text in it has a null character, or half of a surrogate pair"
+            raise BadData(f"{source} payload", why, "Send text that is Unicode")
+        elif isinstance(one, float) and not math.isfinite(one):
+            raise BadData(f"{source} payload", f"{one} is no number", "Send null in its place")
 
 
 def _alertmanager(payload: Mapping[str, Any], collection: str, family: str) -> list[Alert]:

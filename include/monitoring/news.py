@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from include.store import alerts, decisions, signals
+from include.store import alerts, decisions, deployments, signals
 
 if TYPE_CHECKING:
     from include.store.decisions import StoredDecision
@@ -43,6 +43,14 @@ def news(connection: Connection, environment: str, collection_id: int, collectio
     for decision in decisions.since(connection, environment, collection_id, since):
         state = "approved" if decision.state == "claimed" else decision.state  # to people both say that it begins
         found.append(Item(f"decision:{decision.id}:{state}", *_said(decision)))
+    for back in deployments.rollbacks(connection, environment, collection_id, since):
+        if back.actor.startswith("airflow monitor_"):
+            continue  # a decision, which is told above
+        to = f"version {back.version}" if back.version else "what its file names"
+        what = f"{collection}: the {back.family} was rolled back to {to}"
+        found.append(
+            Item(f"rollback:{back.id}", what, f"By {back.actor or 'nobody named'}: {back.reason or 'no reason given'}")
+        )
     return found
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
 
 import psycopg
 
-from include.serving.failures import bad_request
+from include.serving.failures import bad_request, refusal
 from include.serving.logbook import Entry
 from include.serving.replies import as_logged
 from include.serving.shadow import Sampled, is_sampled
 from include.store.query_log import LoggedQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from include.answering.answer import Answer
     from include.config import Collection
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 TRIES = 4  # of a query that meets the removal of the generation it reads: Postgres ends one of the two as a deadlock
 
 
@@ -66,6 +67,16 @@ class Question:
                 logger.info("%s is asked again, Postgres undid the query: %s", self.collection, type(error).__name__)
         self.found = served.searcher.find(query)
         return self.found
+
+    async def in_time(self, call: Callable[[], T]) -> T:
+        """The result of a call that finds, in a worker's thread; what fails through no fault of the caller's is logged."""
+        try:
+            return await self.service.searches.run(call, self.service.options.timeout)
+        except Exception as error:
+            known = refusal(error)
+            if known is None or known.status >= 500:
+                self.log("failed")
+            raise
 
     @property
     def passport(self) -> dict[str, Any]:

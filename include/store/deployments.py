@@ -125,6 +125,12 @@ def history(connection: Connection, environment: str, family: str, collection_id
     )  # fmt: skip
 
 
+def rollbacks(connection: Connection, environment: str, collection_id: int, since: datetime) -> list[Deployment]:
+    """Rollbacks since a moment, oldest first."""
+    condition = "d.environment = %s and d.collection_id = %s and d.action = 'rollback' and d.created_at >= %s order by d.id"
+    return _many(connection, condition, (environment, collection_id, since))
+
+
 def of_family(connection: Connection, family: str, collection_id: int) -> list[Deployment]:
     """All rows of all environments, newest first."""
     return _many(connection, "d.family = %s and d.collection_id = %s order by d.id desc", (family, collection_id))

@@ -111,7 +111,8 @@ def asked(connection: Connection, query_id: UUID) -> Asked | None:
 def expire(connection: Connection, collection_id: int, settings: QueryLog) -> dict[str, int]:
     """Take texts and vectors out of rows past ``keep_texts_days``, and delete rows past ``keep_days``.
 
-    Answers, their passages and feedback go the same way. Running it twice changes nothing.
+    Answers, their passages and feedback go the same way, and past ``keep_days`` (but not within 30 days, for what was told is
+    not told again) reports of other systems that a monitor has looked at. Running it twice changes nothing.
 
     :return: questions whose texts went, and questions deleted.
     """
@@ -120,6 +121,8 @@ def expire(connection: Connection, collection_id: int, settings: QueryLog) -> di
         "delete from ragworks.query_log where collection_id = %(c)s and created_at < now() - make_interval(days => %(rows)s)",
         values,
     ).rowcount
+    for old in _REPORTS:
+        connection.execute(old, values)
     for statement in _WITHOUT_TEXTS:
         connection.execute(f"with old as ({_OLD}) {statement}", values)
     emptied = connection.execute(
@@ -130,6 +133,11 @@ def expire(connection: Connection, collection_id: int, settings: QueryLog) -> di
     return {"texts": emptied, "rows": deleted}
 
 
+_REPORTS = (
+    "delete from ragworks.alert where collection_id = %(c)s and seen_at is not null"
+    " and received_at < now() - make_interval(days => greatest(30, %(rows)s))",
+    "delete from ragworks.told where collection_id = %(c)s and told_at < now() - make_interval(days => greatest(30, %(rows)s))",
+)
 _OLD = "select id from ragworks.query_log where collection_id = %(c)s and created_at < now() - make_interval(days => %(texts)s)"
 _WITHOUT_TEXTS = (
     "update ragworks.answer a set question = null, text = null,"

@@ -21,15 +21,16 @@ def source_asset(collection: str, seconds: float) -> Asset:
     return Asset(name, watchers=[AssetWatcher(name=name, trigger=SourceChangeTrigger(collection, seconds))])
 
 
-def feedback_asset(collection: str, minimum: int = 20) -> Asset:
-    """Updated when people have judged answers from a collection; ``extra`` has the count.
+def feedback_asset(collection: str, minimum: int = 20, hours: float = 24) -> Asset:
+    """Updated when people have judged answers from a collection and a window is over; ``extra`` has the count.
 
     :param minimum: judgements since the last measurement, which Airflow's triggerer counts.
+    :param hours: length of a window.
     """
     from ragworks.triggers.news import FeedbackTrigger
 
     name = f"ragworks.{collection}.feedback"
-    return Asset(name, watchers=[AssetWatcher(name=name, trigger=FeedbackTrigger(collection, minimum))])
+    return Asset(name, watchers=[AssetWatcher(name=name, trigger=FeedbackTrigger(collection, minimum, hours))])
 
 
 def alert_asset(collection: str) -> Asset:

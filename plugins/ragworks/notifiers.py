@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import html
 import logging
+import time
 from collections.abc import Mapping  # noqa: TC003 - Airflow reads the signature at run time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseNotifier, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from include.errors import BadConfiguration, ServiceUnavailable
+from include.errors import BadConfiguration, BadData, ServiceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,6 +112,7 @@ def send(channel: str, message: Message) -> None:
 
     :raises BadConfiguration: its connection cannot be used.
     :raises ServiceUnavailable: it does not answer; say it again.
+    :raises BadData: this cannot be said through it, now or later.
     """
     if channel == SLACK_CONN_ID:
         SlackNotifier(text=f"*{message.subject}*\n{message.text}").notify({})
@@ -118,21 +120,30 @@ def send(channel: str, message: Message) -> None:
         EmailNotifier(subject=message.subject, text=message.text).notify({})
 
 
-def tell(message: Message) -> list[str]:
+def tell(message: Message, *, pauses: Sequence[float] = ()) -> list[str]:
     """Say something everywhere, and in the log; a channel that fails is logged and fails nothing.
 
+    :param pauses: seconds before each further try of a channel that does not answer.
     :return: the channels that took it.
     """
     logger.warning("%s: %s", message.subject, message.text)
-    reached = []
-    for channel in channels():
+    return [channel for channel in channels() if _reached(channel, message, pauses)]
+
+
+def _reached(channel: str, message: Message, pauses: Sequence[float]) -> bool:
+    for pause in (*pauses, None):
         try:
             send(channel, message)
-        except (BadConfiguration, ServiceUnavailable) as error:
+        except (BadConfiguration, BadData) as error:
             logger.error("Not told through %s: %s", channel, error)
+            return False
+        except ServiceUnavailable as error:
+            logger.error("Not told through %s: %s", channel, error)
+            if pause is not None:
+                time.sleep(pause)
         else:
-            reached.append(channel)
-    return reached
+            return True
+    return False
 
 
 async def report_missed_deadline(context: Mapping[str, Any] | None = None) -> str:
@@ -188,6 +199,7 @@ def _post(url: str, text: str, conn_id: str) -> None:
 
 def _mail(connection: Any, subject: str, text: str) -> None:
     import smtplib
+    from email.errors import MessageError
 
     from airflow.providers.smtp.hooks.smtp import SmtpHook
 
@@ -200,10 +212,23 @@ def _mail(connection: Any, subject: str, text: str) -> None:
     try:
         with SmtpHook(smtp_conn_id=connection.conn_id) as hook:
             hook.send_email_smtp(
-                to=extra["to"], from_email=extra["from_email"], subject=subject, html_content=f"<pre>{html.escape(text)}</pre>"
-            )
+                to=extra["to"], from_email=extra["from_email"], subject=_line(subject),
+                html_content=f"<pre>{html.escape(_clean(text))}</pre>",
+            )  # fmt: skip
+    except (MessageError, ValueError) as error:
+        raise BadData("a message is no e-mail", f"{type(error).__name__}: {error}", "It stands in the log") from error
     except (OSError, smtplib.SMTPException) as error:
         raise ServiceUnavailable(f"the mail server of {connection.conn_id}", str(error), "Look at the connection") from error
+
+
+def _line(text: str) -> str:
+    """One line: other systems' words stand in a subject, and a line break in it would begin another header."""
+    return " ".join("".join(one if one.isprintable() else " " for one in _clean(text)).split())
+
+
+def _clean(text: str) -> str:
+    """Without what no encoding writes."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _connection(conn_id: str) -> Any:

@@ -36,7 +36,8 @@ def schedule_of(collection: Collection) -> Schedule:
 def monitor_schedule(collection: Collection) -> AssetAny | AssetOrTimeSchedule:
     """When the collection's monitor runs: by cron (UTC), when enough answers were judged, and when something is reported."""
     watched = collection.monitoring
-    assets = AssetAny(feedback_asset(collection.name, watched.minimum_sample), alert_asset(collection.name))
+    feedback = feedback_asset(collection.name, watched.minimum_sample, watched.window_hours)
+    assets = AssetAny(feedback, alert_asset(collection.name))
     if watched.schedule is None:
         return assets
     return AssetOrTimeSchedule(timetable=_cron(watched.schedule), assets=assets)

@@ -40,7 +40,7 @@ async def _body(request: Request, user: GetUserDep) -> Any:
             raise HTTPException(413, f"A delivery has at most {LARGEST:,} bytes")
     try:
         return json.loads(bytes(data))
-    except ValueError as error:  # also an encoding that is none
+    except (ValueError, RecursionError) as error:  # also an encoding that is none, and ten thousand brackets
         raise HTTPException(422, f"The body is not JSON: {error}") from None
 
 

@@ -80,6 +80,10 @@ def test_payloads(source: str, payload: Any, address: dict[str, str], expected: 
         ("alertmanager", {"alerts": [{**FIRING, "startsAt": "today"}]}, "alerts.0.startsAt"),
         ("alertmanager", {"alerts": [FIRING, {**FIRING, "labels": {}}]}, r"report 1 \('Answers are bad'\) names no collection"),
         ("alertmanager", {"version": "3", "alerts": [FIRING]}, "version"),
+        ("plain", {**PLAIN, "title": "a\0b"}, "null character"),
+        ("plain", {**PLAIN, "detail": {"a": ["\ud800"]}}, "half of a surrogate pair"),
+        ("databricks", {**REGISTRY, "more": {"\udfff": 1}}, "half of a surrogate pair"),
+        ("plain", {**PLAIN, "detail": {"a": float("nan")}}, "nan is no number"),
     ],
 )
 def test_a_bad_payload_is_refused_with_the_reason(source: str, payload: Any, reason: str) -> None:
@@ -116,10 +120,18 @@ def test_who_asks_for_a_training_goes_through_the_policy(
         assert "reported by plain: Customers complain" in evidence(known)
         if state == "waiting":
             assert report("4", family="embedder") == "decision 1 is open: nothing is added to it"
+        else:  # two reports of one delivery come at once, and both are told
+            found = parse("alertmanager", {"alerts": [{**FIRING, "fingerprint": name} for name in "ab"]}, family="embedder")
+            alerts.save(connection, "production", {"handbook": 1}, found)
+            seen = take_alerts(connection, settings, configured, 1, "monitor_handbook/1")
+            assert [one.outcome.split(":")[0] for one in seen] == [
+                f"decision {number} to train the embedder is done" for number in (2, 3)
+            ]
+            connection.commit()
         assert take_alerts(connection, settings, configured, 1, "monitor_handbook/2") == []
         said = news(connection, "production", 1, "handbook")
         assert said[0].subject == "handbook: plain reports firing: Customers complain"
-        assert said[-1].key == f"decision:1:{state}"
+        assert said[-1].key == f"decision:{1 if state == 'waiting' else 3}:{state}"
         assert not alerts.was_told(connection, 1, said[-1].key)
         alerts.note_told(connection, 1, said[-1].key)
         alerts.note_told(connection, 1, said[-1].key)
@@ -197,6 +209,10 @@ def test_people_are_told_through_the_connections_that_there_are(servers: None, m
     with pytest.raises(ServiceUnavailable, match="answers 503"):
         send(SLACK_CONN_ID, Message("x"))
     assert tell(Message("x")) == [SMTP_CONN_ID]  # a channel that is away fails nothing
+    threading.Timer(0.1, lambda: setattr(_Hook, "status", 200)).start()
+    assert tell(Message("x"), pauses=(0.3,)) == [SLACK_CONN_ID, SMTP_CONN_ID]  # and is tried again, where that is worth it
+    send(SMTP_CONN_ID, Message("a\nBcc: mallory@example.org\0\udc00", "\ud800"))  # as another system may word its report
+    assert "Subject: a Bcc: mallory@example.org" in _Mail.received[-1]
     _Hook.status = 404
     with pytest.raises(BadConfiguration, match="answers 404"):
         send(SLACK_CONN_ID, Message("x"))

@@ -145,21 +145,26 @@ def test_reports_and_feedback_wake_the_monitor(pool: Pool) -> None:
         alerts.see(connection, unseen.id, "monitor_handbook/1", "looked at")
     assert events(report) == []
 
-    thumbs = FeedbackTrigger("handbook", 2, 0.05)
+    thumbs = FeedbackTrigger("handbook", 2, 24, 0.05)
     with pool.connection() as connection:
         connection.execute(
-            "with asked as (insert into ragworks.query_log (collection_id, kind) values (1, 'search') returning id)"
-            " insert into ragworks.feedback (query_id, thumb) select id, one from asked, unnest(array[1, -1, 1]) one"
+            "with asked as (insert into ragworks.query_log (collection_id, kind) select 1, 'search' from generate_series(1, 2)"
+            " returning id) insert into ragworks.feedback (query_id, thumb) select id, one from asked, unnest(array[1, -1]) one"
         )
-    assert events(thumbs, seconds=2) == [{"collection": "handbook", "judgements": 3}]  # not one a look
-    assert events(FeedbackTrigger("handbook", 4, 0.05)) == []
+    assert events(thumbs) == []  # the day goes on: a run would measure nothing
+    with pool.connection() as connection:
+        connection.execute("update ragworks.query_log set created_at = now() - interval '2 days'")
+        connection.execute("insert into ragworks.feedback (query_id, thumb) select id, 1 from ragworks.query_log limit 1")
+    assert events(thumbs, seconds=2) == [{"collection": "handbook", "judgements": 5}]  # not one a look
+    assert events(FeedbackTrigger("handbook", 6, 24, 0.05)) == []
 
 
 def test_a_database_of_an_older_version_is_no_event_and_is_not_changed(
     before_tables: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAGWORKS_DATABASE_URL", before_tables.database_url or "")
-    assert events(RetrainTrigger("reranker", 0.05), AlertTrigger("handbook", 0.05), FeedbackTrigger("handbook", 1, 0.05)) == []
+    thumbs = FeedbackTrigger("handbook", 1, 24, 0.05)
+    assert events(RetrainTrigger("reranker", 0.05), AlertTrigger("handbook", 0.05), thumbs) == []
     from include.store.pool import open_connection
 
     with open_connection(before_tables) as connection:

@@ -51,7 +51,7 @@ async def chat(body: ChatRequest, service: ServiceOf, caller: CallerOf) -> Respo
         raise bad_request("There is no user message with a text. Its last one is the question", "messages")
     asked = Question(service, caller, "chat", body.model, body.question)
     principals = caller.principals(body.principals)
-    hits = await service.searches.run(partial(_find, asked, body, principals), service.options.timeout)
+    hits = await asked.in_time(partial(_find, asked, body, principals))
     writing = _Writing(asked, body, hits)
     return await (_streamed(service, writing) if body.stream else _whole(service, writing))
 
@@ -106,10 +106,10 @@ class _Writing:
             for piece in pieces:
                 yield self.chunk({"content": piece})
             answer = stream.answer
-        except GeneratorExit:  # nobody listens any more
+        except GeneratorExit:  # nobody listens any more: nothing here has failed, and there is no answer to keep
             if stream is not None:
                 stream.close()
-            self.asked.log("failed")
+            self.asked.log("ok")
             raise
         except Exception as error:
             raise self.failed(error) from error

@@ -31,7 +31,7 @@ async def search(body: SearchRequest, service: ServiceOf, caller: CallerOf) -> J
         body.query, body.top_k, body.mode, body.filter, caller.principals(body.principals), body.rerank, body.copies
     )  # fmt: skip
     asked = Question(service, caller, "search", body.collection, body.query)
-    found = await service.searches.run(partial(asked.find, query), service.options.timeout)
+    found = await asked.in_time(partial(asked.find, query))
     asked.log("ok" if found.hits else "empty")
     return JSONResponse(
         {

@@ -108,29 +108,8 @@ class TellOperator(_MonitorOperator):
 
         :raises ServiceUnavailable: a channel did not take everything.
         """
-        from include.monitoring.news import news
-        from include.store import alerts
-        from ragworks.notifiers import Message, channels, send
-
-        failed: list[str] = []
-        with _opened() as (settings, pool), pool.connection() as connection:
-            key = _key(pool, self.collection)
-            items = news(connection, settings.environment, key, self.collection)
-            for channel in ("log", *channels()):
-                for item in items:
-                    mark = f"{channel}:{item.key}"
-                    if alerts.was_told(connection, key, mark):
-                        continue
-                    try:
-                        if channel == "log":
-                            self.log.warning("%s. %s", item.subject, item.text)
-                        else:
-                            send(channel, Message(item.subject, item.text))
-                    except (BadConfiguration, ServiceUnavailable) as error:
-                        failed.append(str(error))
-                        break  # what is next would fail as well; other channels may not
-                    alerts.note_told(connection, key, mark)
-                    connection.commit()  # it is said: nothing that fails later may have it said again
+        with _opened() as (settings, pool):
+            failed = _tell(settings, pool, self.collection, self.log)
         if failed:
             raise ServiceUnavailable("not everybody was told", "; ".join(failed), "Correct the connection; it is told again")
 
@@ -220,6 +199,8 @@ class ActOperator(_MonitorOperator):
                 return [{"trigger_run_id": run_id, "conf": {"mode": "incremental"}}]
             if known.action == "rollback":
                 self.log.info("Rolled back: %s", roll_back(settings, pool, known, f"airflow {self.run_key}"))
+                for why in _tell(settings, pool, self.collection, self.log):
+                    self.log.error("Not everybody was told, the next run tells them: %s", why)
                 return []
             with pool.connection() as connection:
                 decisions.finish(connection, known.id, {"note": "a person sees to it"})
@@ -239,6 +220,39 @@ def _opened() -> Iterator[tuple[Settings, Pool]]:
             raise Transient(
                 "a step of a monitor was stopped", "it reached its execution_timeout", "The retry goes on"
             ) from error
+
+
+def _tell(settings: Settings, pool: Pool, collection: str, log: Any) -> list[str]:
+    """Tell what is new through the log and each channel.
+
+    :return: why channels did not take everything.
+    """
+    from include.monitoring.news import news
+    from include.store import alerts
+    from ragworks.notifiers import Message, channels, send
+
+    failed: list[str] = []
+    with pool.connection() as connection:
+        key = _key(pool, collection)
+        items = news(connection, settings.environment, key, collection)
+        for channel in ("log", *channels()):
+            for item in items:
+                mark = f"{channel}:{item.key}"
+                if alerts.was_told(connection, key, mark):
+                    continue
+                try:
+                    if channel == "log":
+                        log.warning("%s. %s", item.subject, item.text)
+                    else:
+                        send(channel, Message(item.subject, item.text))
+                except (BadConfiguration, ServiceUnavailable) as error:
+                    failed.append(str(error))
+                    break  # what is next would fail as well; other channels may not
+                except BadData as error:  # never through this channel: what is next is told all the same
+                    log.error("Not told through %s: %s", channel, error)
+                alerts.note_told(connection, key, mark)
+                connection.commit()  # it is said: nothing that fails later may have it said again
+    return failed
 
 
 def _key(pool: Pool, collection: str) -> int:

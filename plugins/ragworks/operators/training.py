@@ -342,7 +342,7 @@ class CloseTrainingOperator(_TrainingOperator):
             what = f"{self.family} {outcome['version']} was taken back" if back else f"A training of the {self.family} failed"
             why = outcome.get("error") or "The log of that task says why"
             text = f"Run {self.run_key}, task {', '.join(failed)}. {why}. What served before serves"
-            tell(Message(what, f"{text}; see: ragworks models {self.family}"))
+            tell(Message(what, f"{text}; see: ragworks models {self.family}"), pauses=(5, 30))
         return outcome
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
@@ -10,7 +11,6 @@ from ragworks.triggers.looking import looks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from datetime import datetime
 
     from include.config import Settings
 
@@ -55,20 +55,26 @@ class AlertTrigger(BaseEventTrigger):
 class FeedbackTrigger(BaseEventTrigger):
     """Fire when so many answers were judged since the signals were last measured, and again after as many more.
 
+    Only when a window is over that was not measured: there would be nothing to measure, and what is measured once stays.
+
     :param collection: name of the collection.
-    :param minimum: judgements.
+    :param minimum: judgements; also questions that make a window.
+    :param hours: length of a window.
     :param seconds: between two looks.
     """
 
-    def __init__(self, collection: str, minimum: int, seconds: float = 10.0) -> None:
+    def __init__(self, collection: str, minimum: int, hours: float, seconds: float = 10.0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.collection = collection
         self.minimum = minimum
+        self.hours = hours
         self.seconds = seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """What the triggerer makes this one of."""
-        kwargs = {"collection": self.collection, "minimum": self.minimum, "seconds": self.seconds}
+        kwargs = {
+            "collection": self.collection, "minimum": self.minimum, "hours": self.hours, "seconds": self.seconds,
+        }  # fmt: skip
         return "ragworks.triggers.news.FeedbackTrigger", kwargs
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -85,13 +91,19 @@ class FeedbackTrigger(BaseEventTrigger):
                 yield TriggerEvent({"collection": self.collection, "judgements": count})  # type: ignore[no-untyped-call]
 
     def _count(self, settings: Settings) -> tuple[int, datetime | None]:
-        from include.store import awaited
+        from include.monitoring.due import due
+        from include.store import awaited, collections
         from include.store.pool import open_connection
         from include.store.watching import no_schema
 
         with open_connection(settings) as connection:
             try:
                 measured = awaited.last_measured(connection, self.collection)
-                return awaited.feedback_since(connection, self.collection, measured), measured
+                count = awaited.feedback_since(connection, self.collection, measured)
+                if count < self.minimum:
+                    return count, measured
+                key = collections.collection_id(connection, self.collection)
+                now = datetime.now(UTC)
+                return count if due(connection, key, self.hours, self.minimum, now) else 0, measured
             except no_schema():
                 return 0, None
