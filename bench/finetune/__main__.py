@@ -42,23 +42,45 @@ QUESTION = "what is known about this?"
 class Case:
     """A training.
 
+    :param index: which of :data:`INDEXES` it belongs to.
     :param arguments: of the form, where they differ from the defaults.
     """
 
-    corpus: str
+    index: str
     family: str
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-# Of a corpus: training pairs of its file (0: all), and further documents (-1: all that there are).
-CUTS = {"medquad": (2880, 0), "scifact": (0, -1)}
+@dataclass(frozen=True)
+class Index:
+    """A collection.
+
+    :param pairs: training pairs of the corpus's file; 0: all.
+    :param distractors: documents besides those of the questions; -1: all that there are.
+    :param chunking: where it differs from the defaults.
+    """
+
+    corpus: str
+    pairs: int
+    distractors: int
+    chunking: dict[str, Any] = field(default_factory=dict)
+
+
+INDEXES = {
+    "abstracts": Index("scifact", 0, -1, {"max_tokens": 254}),  # as long as the model reads: an abstract is one vector or two
+    "medquad": Index("medquad", 2880, 0),
+    "scifact": Index("scifact", 0, -1),
+}
 LAST = 1000  # steps between two scores, more than there are: the last step is kept; 92 development questions choose by luck
 RETRIEVAL = {"mode": "dense", "rerank_candidates": 20, "latency_budget_ms": 10_000}
 CASES = {
     "medquad-embedder": Case("medquad", "embedder", {"epochs": 1}),
     "medquad-reranker": Case("medquad", "reranker", {"data_max_rows": 1200}),
     "scifact-embedder": Case("scifact", "embedder", {"evaluate_steps": LAST}),
-    "scifact-embedder-as-beir": Case("scifact", "embedder", {"evaluate_steps": LAST, "data_golden": "questions"}),
+    "scifact-embedder-as-beir": Case("scifact", "embedder", {"data_golden": "questions"}),
+    "abstracts-embedder-as-beir": Case(
+        "abstracts", "embedder", {"evaluate_steps": LAST, "data_golden": "questions", "data_dev_share": 0.03}
+    ),
     "scifact-forest": Case("scifact", "reranker", {"kind": "forest"}),
 }
 
@@ -76,8 +98,8 @@ def main() -> int:
     if arguments.json and arguments.json.exists():
         found["cases"] = json.loads(arguments.json.read_text(encoding="utf-8"))["cases"]
     with tempfile.TemporaryDirectory(prefix="ragworks-finetune-") as temporary:
-        for corpus in sorted({CASES[name].corpus for name in chosen}):
-            for name, case in _run(arguments.keep or Path(temporary), arguments.data.resolve(), corpus, chosen):
+        for index in sorted({CASES[name].index for name in chosen}):
+            for name, case in _run(arguments.keep or Path(temporary), arguments.data.resolve(), index, chosen):
                 found["cases"][name] = case
                 if arguments.json:
                     arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -86,12 +108,13 @@ def main() -> int:
 
 
 def _run(folder: Path, data: Path, name: str, chosen: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The cases of a corpus, one after the other over one index; each is taken back before the next one."""
+    """The cases of an index, one after the other; each is taken back before the next one."""
     settings = settings_in(folder / name)
-    pairs, distractors = CUTS[name]
-    corpus = cut(data, name, folder / name / "data", pairs=pairs, distractors=distractors)
+    index = INDEXES[name]
+    corpus = cut(data, index.corpus, folder / name / "data", pairs=index.pairs, distractors=index.distractors)
     content = {
         "name": name,
+        "chunking": index.chunking,
         "source": {"type": "jsonl", "path": corpus.documents},
         "embedding": {"model": "champion"},
         "retrieval": RETRIEVAL,
@@ -103,13 +126,13 @@ def _run(folder: Path, data: Path, name: str, chosen: Sequence[str]) -> Iterator
         golden = stack.command("golden", name, "--queries", corpus.queries, "--qrels", corpus.golden_qrels)
         common = {"corpus": corpus.counts, "indexed_seconds": indexed["seconds"], "golden": golden}
         for one in chosen:
-            if CASES[one].corpus == name:
+            if CASES[one].index == name:
                 yield one, common | _train(stack, CASES[one], corpus)
 
 
 def _train(stack: Stack, case: Case, corpus: Corpus) -> dict[str, Any]:
     conf = {
-        "collection": corpus.name, "data_queries": corpus.queries, "data_qrels": corpus.train_qrels,
+        "collection": case.index, "data_queries": corpus.queries, "data_qrels": corpus.train_qrels,
         **case.arguments,
     }  # fmt: skip
     run = stack.run_dag(f"train_{case.family}", conf)
@@ -119,16 +142,16 @@ def _train(stack: Stack, case: Case, corpus: Corpus) -> dict[str, Any]:
         "promoted": run["tasks"].get("verify", {}).get("state") == "success", "within_limit": run["seconds"] <= LIMIT_SECONDS,
     }  # fmt: skip
     if result["promoted"]:
-        result["serving"] = _served_and_back(stack, case, corpus)
+        result["serving"] = _served_and_back(stack, case)
     return result
 
 
-def _served_and_back(stack: Stack, case: Case, corpus: Corpus) -> dict[str, Any]:
+def _served_and_back(stack: Stack, case: Case) -> dict[str, Any]:
     """Which model the HTTP API answers with, before and after a rollback, without a restart."""
     with stack.serving() as client:
 
         def passport() -> Any:
-            reply = client.post("/v1/search", json={"collection": corpus.name, "query": QUESTION})
+            reply = client.post("/v1/search", json={"collection": case.index, "query": QUESTION})
             return reply.raise_for_status().json()["passport"][case.family]
 
         before = passport()

@@ -89,6 +89,9 @@ def test_a_batch_is_asked_and_written_down(
     again = operator.execute_complete(context, event(SAVE, {ids[0]: "accept", ids[1]: "leave open"}))
     assert (again["accepted"], again["unchanged"]) == (0, 1)
     assert states(in_environment) == [("accepted", "ada"), ("new", ""), ("new", "")]
+    gone = "00000000-0000-4000-8000-000000000000"  # it expired while the form waited
+    kept = operator.execute_complete(context, event(SAVE, {ids[0]: "accept", gone: "accept"}))
+    assert (kept["accepted"], kept["unchanged"]) == (0, 1)
     operator.execute_complete(context, event(LEAVE, {ids[0]: "reject", ids[1]: "reject"}, None))
     assert states(in_environment)[0] == ("accepted", "ada")
 

@@ -261,9 +261,8 @@ def test_a_reranker_against_the_one_that_serves(
     assert found["champion"]["reranker"]["model"] == str(models["other_reader"])
     assert found["champion"]["weight"] == found["challenger"]["weight"] == 1.0  # as the file says, also when it is served
     assert "without" in _rules(decision)  # a random head, alone: search is better with none
-    assert (
-        found["latency"]["sides"]["first_stage"]["warm"]["p95_ms"] < found["latency"]["sides"]["challenger"]["warm"]["p95_ms"]
-    )
+    timed = found["latency"]["sides"]
+    assert {name for name, side in timed.items() if "rerank" in side["parts"]} == {"champion", "challenger"}
 
 
 def test_the_pair_is_judged(start: Callable[..., None], settings: Settings, pool: Pool, models: dict[str, Path]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from include.monitoring.breach import Breach, Changes, Signal, State, changes, in_breach, judged
 from include.monitoring.budget import breach_chance, level
-from include.monitoring.calibrate import calibrated
+from include.monitoring.calibrate import calibrated, unaccepted
 from include.monitoring.statistics import Mean, Share, discrepancy, domain_auc, pooled
 from include.monitoring.windows import ORIGIN, Window, before, complete
 
@@ -151,3 +151,13 @@ def test_calibration_replays_the_history() -> None:
     assert (found.threshold, found.breaches, found.windows) == (0.2, 8, 9)
     real = Breach("thumbs_down", ORIGIN + 2 * DAY, ORIGIN + 4 * DAY, since=ORIGIN, id=1)
     assert calibrated({"thumbs_down": usual}, [real], {"thumbs_down": 0.02})[0].threshold == 0.05
+
+
+def test_what_was_a_breach_is_not_usual_unless_a_person_said_so() -> None:
+    """Whether anything was done about it or not: drift alone is told, and would else raise its own threshold."""
+    over = Breach("query_drift", ORIGIN + 2 * DAY, ORIGIN + 4 * DAY, id=1)
+    still = Breach("query_drift", ORIGIN + 8 * DAY, None, id=2)
+    assert unaccepted([over, still], []) == [over, still]
+    assert unaccepted([over, still], [(ORIGIN + 3 * DAY, ORIGIN + 7 * DAY)]) == [still]
+    assert unaccepted([over, still], [(ORIGIN + 5 * DAY, ORIGIN + 9 * DAY)]) == [over]
+    assert unaccepted([over, still], [(ORIGIN - 9 * DAY, ORIGIN)]) == [over, still]

@@ -8,10 +8,13 @@ from uuid import UUID
 
 import pytest
 
+from include.config import QueryLog
 from include.monitoring import facts
+from include.monitoring.alerts import parse
 from include.monitoring.breach import Breach
 from include.monitoring.carrying import roll_back
-from include.store import decisions, deployments, model_runs, monitored, training_locks
+from include.monitoring.news import news
+from include.store import alerts, decisions, deployments, model_runs, monitored, query_log, training_locks
 from include.store.pool import open_pool
 from include.store.query_log import LoggedQuery, save_queries
 
@@ -221,3 +224,35 @@ def test_promotions_and_a_rollback(settings: Settings, pool: Pool, collection: C
         over = decisions.by_id(connection, made)
         assert over
         assert (over.state, over.outcome) == ("done", {"state": "done", "version": 1, "replaced": 2})
+
+
+def test_news_and_how_long_it_is_kept(pool: Pool) -> None:
+    """A decision begins once, whoever claims it; a rollback of a person is told, that of a decision with the decision."""
+    with pool.connection() as connection:
+        for number in range(25):  # decisions of one delivery do not push each other out
+            decided(connection, DAY + timedelta(seconds=number), mode="notify")
+        made = decided(connection, DAY / 2)
+        before = [one.key for one in news(connection, "production", 1, "handbook")]
+        assert (before[-1], len(before)) == (f"decision:{made}:approved", 26)
+        assert [one.id for one in decisions.claim(connection, worker="one")] == [made]
+        for actor in ("ada", "airflow monitor_handbook/1"):
+            run = planned(connection, actor, "reranker", DAY, state="accepted", version=len(actor), finished_at=AT)
+            deployments.put_live(
+                connection, "production", "reranker", 1, model_run=run, version=len(actor), settings={}, action="rollback",
+                actor=actor, reason="worse",
+            )  # fmt: skip
+        told = news(connection, "production", 1, "handbook")
+        assert [one.key for one in told[:-1]] == before
+        assert (told[-1].subject, told[-1].text) == ("handbook: the reranker was rolled back to version 3", "By ada: worse")
+
+        for key in "12":
+            report = parse("plain", {"key": key, "title": "x", "collection": "handbook"})
+            alerts.save(connection, "production", {"handbook": 1}, report)
+        alerts.see(connection, 1, "m", "looked at")
+        alerts.note_told(connection, 1, "log:alert:1")
+        for days, left in ((31, (2, 1)), (91, (1, 0))):
+            connection.execute("update ragworks.alert set received_at = now() - make_interval(days => %s)", (days,))
+            connection.execute("update ragworks.told set told_at = now() - make_interval(days => %s)", (days,))
+            query_log.expire(connection, 1, QueryLog(keep_days=90))
+            rows = connection.execute("select (select count(*) from ragworks.alert), (select count(*) from ragworks.told)")
+            assert rows.fetchone() == left

@@ -124,13 +124,13 @@ def test_from_questions_to_a_decision(settings: Settings, pool: Pool, capsys: py
     by_command(settings, unhappy.decision_id or 0, capsys)
 
 
-def label(pool: Pool, count: int) -> None:
+def label(pool: Pool, count: int, week: int = 4) -> None:
     """What a reviewer accepted."""
     with pool.connection() as connection:
         connection.execute(
             "update ragworks.feedback set state = 'accepted', document = '1.md', created_at = %s where id in"
             " (select id from ragworks.feedback where thumb = 1 limit %s)",
-            (START + 4 * WEEK, count),
+            (START + week * WEEK, count),
         )
 
 
@@ -167,8 +167,10 @@ def by_command(settings: Settings, decision: int, capsys: pytest.CaptureFixture[
 
 
 def test_two_at_once(settings: Settings, pool: Pool) -> None:
+    """One measures and has something trained, the other finds that; so does one that comes when the first died in between."""
     for week in range(3):
-        asked(pool, week, topic=float(week == 2))
+        asked(pool, week, down=0.6 if week == 2 else 0.05)
+    label(pool, 30, week=2)
     found: list[MonitorResult] = []
     threads = [Thread(target=lambda: found.append(look(settings, pool, 3))) for _ in range(2)]
     for thread in threads:
@@ -177,8 +179,28 @@ def test_two_at_once(settings: Settings, pool: Pool) -> None:
         thread.join()
     assert sorted(one.windows for one in found) == [0, 6]
     assert len({one.decision_id for one in found}) == 1
+    for one in found:
+        assert one.decision
+        assert (one.decision.action, one.decision.family, one.decision.state) == ("train", "reranker", "waiting")
     doubled = query(settings, "select name from ragworks.signal group by name, window_end having count(*) > 1")
     assert (doubled, counts(settings)[0][2]) == ([], 1)
+
+    other = look(settings.model_copy(update={"environment": "staging"}), pool, 3)  # measured already, not decided there
+    assert other.decision
+    assert (other.windows, other.decision.action, counts(settings)[0][2]) == (0, "train", 2)
+    with pool.connection() as connection:
+        connection.execute("delete from ragworks.decision")  # the first died before it decided
+        key = collections.collection_id(connection, "handbook")
+        report = decisions.save(
+            connection, environment="production", collection=key, at=datetime.now(UTC), action="train", family="embedder",
+            mode="approve", state="waiting", reason="a report", evidence={}, breaches=(), monitor_key="m",
+        )  # fmt: skip
+    again = look(settings, pool, 3)  # and a report came before the second: it is open, which is said and kept
+    assert again.decision
+    assert (again.windows, again.decision.action, counts(settings)[0][2]) == (0, "notify", 2)
+    assert f"decision {report} (train embedder) is waiting" in again.decision.reason
+    assert again.decision_id not in (None, report)
+    assert look(settings, pool, 3).decision_id == again.decision_id
 
 
 def test_vectors_that_are_no_longer_kept(settings: Settings, pool: Pool) -> None:

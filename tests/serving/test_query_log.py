@@ -47,6 +47,26 @@ def test_a_search_is_logged(client: Client, service: Service, served: Settings) 
     assert query(served, "select last_used_at from ragworks.api_key where name = 'user'") != [(None,)]
 
 
+def test_what_failed_is_logged_as_failed_and_what_nobody_waited_for_is_not(own: Settings) -> None:
+    key = make_key(own, "user")
+    login = {"Authorization": f"Bearer {key}"}
+    said = {"model": "handbook", "messages": [{"role": "user", "content": "kangaroo pouch"}], "stream": True}
+    with running(own) as (url, service):
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=said, headers=login, timeout=90) as reply:
+            next(reply.iter_lines())
+        long = {"collection": "handbook", "query": "x" * 100_000}
+        assert httpx.post(f"{url}/v1/search", json=long, headers=login).status_code == 400
+        ((table,),) = query(own, "select 'ragworks.chunks_' || max(id) from ragworks.generation where state = 'live'")
+        with open_pool(own) as pool, pool.connection() as connection:
+            connection.execute(f"alter table {table} rename to elsewhere")
+        search = {"collection": "handbook", "query": "kangaroo pouch"}
+        assert httpx.post(f"{url}/v1/search", json=search, headers=login).status_code == 500
+        assert httpx.post(f"{url}/v1/chat/completions", json=said, headers=login).status_code == 500
+        assert service.logbook.flush()
+    rows = query(own, "select kind, status from ragworks.query_log order by created_at, kind")
+    assert rows == [("chat", "ok"), ("search", "failed"), ("chat", "failed")]
+
+
 def test_a_rerank_is_logged_without_the_documents(client: Client, service: Service, served: Settings) -> None:
     body = {"model": "handbook", "query": "light", "documents": ["my private text", "another"]}
     reply = client.post("/v1/rerank", body).json()
