@@ -56,7 +56,7 @@ def calibrate(settings: Settings, pool: Pool, collection: str, *, since: datetim
         history = signals.history(connection, key, until=until, since=since)
         accepted = signals.accepted(connection, key)
         known_breaches = signals.breaches(connection, key, limit=None)
-        real = [b for b in known_breaches if not any(_overlaps(b, *one) for one in accepted)]
+        real = unaccepted(known_breaches, accepted)
         known = signals.thresholds(connection, key)
         found = calibrated(history, real, known)
         for one in found:
@@ -99,6 +99,11 @@ def _peak(rows: Sequence[Signal], position: int) -> float:
 def _during(row: Signal, breach: Breach) -> bool:
     began = breach.since or breach.opened_at
     return row.window_end > began and (breach.ended_at is None or row.window_end < breach.ended_at)
+
+
+def unaccepted(breaches: Sequence[Breach], accepted: Sequence[tuple[datetime, datetime]]) -> list[Breach]:
+    """Breaches of which no part lies in a time that a person accepted as usual, from and to. Pure."""
+    return [b for b in breaches if not any(_overlaps(b, *one) for one in accepted)]
 
 
 def _overlaps(breach: Breach, start: datetime, end: datetime) -> bool:

@@ -11,12 +11,17 @@ from psycopg import sql
 from psycopg.rows import class_row, dict_row
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
+    from typing import LiteralString
 
     from numpy.typing import NDArray
 
     from include.store.generations import Generation
     from include.store.pool import Connection
+
+
+SPARE = 10  # times as many chunks are drawn as are needed: pages are drawn, and some hold none of those that are looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,28 +195,32 @@ def chunk_vectors(
     connection: Connection, live: Generation, start: datetime, end: datetime, *, limit: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
     """Chunks written in a window and those of before, a sample of each, and how many there are of the former."""
-    documents = (
-        "select g.document_id from ragworks.generation_document g join ragworks.run r on r.id = g.run_id"
-        " where g.generation_id = %(g)s and not g.staged and r.started_at >= %(start)s and r.started_at < %(end)s"
+    since = (
+        "from ragworks.generation_document g join ragworks.run r on r.id = g.run_id where g.generation_id = %(g)s"
+        " and not g.staged and r.started_at >= %(start)s and r.started_at < %(end)s"
     )
     values = {"g": live.id, "start": start, "end": end, "limit": limit}
-    count = connection.execute(
-        "select coalesce(sum(g.chunks), 0) from ragworks.generation_document g join ragworks.run r on r.id = g.run_id"
-        " where g.generation_id = %(g)s and not g.staged and r.started_at >= %(start)s and r.started_at < %(end)s",
-        values,
-    ).fetchone()
-    new = int(count[0]) if count else 0
+    new = _count(connection, "select coalesce(sum(g.chunks), 0) " + since, values)
     if not new:
         return np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32), 0
+    everything = "select coalesce(sum(chunks), 0) from ragworks.generation_document where generation_id = %(g)s and not staged"
     sides = []
-    for condition in ("in", "not in"):
+    for condition, count in (("in", new), ("not in", _count(connection, everything, values) - new)):
+        # Of many, pages of the table are drawn, the same each time: to sort all of them would read every vector.
+        share = 100 * SPARE * limit / max(1, count)
+        drawn = f" tablesample system ({share:.6f}) repeatable (1)" if share < 100 else ""
         statement = sql.SQL(
-            "select embedding from {} where document_id " + condition + " (" + documents + ")"
+            "select embedding from {}" + drawn + " where document_id " + condition + " (select g.document_id " + since + ")"
             " order by text_hash limit %(limit)s"
         ).format(live.chunks)
         rows = connection.execute(statement, values, binary=True).fetchall()
         sides.append(np.stack([row[0].to_numpy() for row in rows]).astype(np.float32) if rows else np.zeros((0, 0), np.float32))
     return sides[0], sides[1], new
+
+
+def _count(connection: Connection, statement: LiteralString, values: Mapping[str, Any]) -> int:
+    row = connection.execute(statement, values).fetchone()
+    return int(row[0]) if row else 0
 
 
 def surroundings(connection: Connection, collection: int, start: datetime, end: datetime) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg.types.json import Jsonb
 
 from include.monitoring.breach import Breach, Signal
+from include.monitoring.catalogue import SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -74,19 +75,28 @@ def history(
 
     :param latest: the newest so many of each that say something, and the newest of all.
     """
-    rows = connection.execute(
-        "select name, window_start, window_end, value, low, high, sample, threshold, p, state, reference, detail, id from ("
-        " select s.*, row_number() over (partition by name order by window_end desc) as place,"
-        "  row_number() over (partition by name, state = 'too_few' order by window_end desc) as told"
-        "  from ragworks.signal s where collection_id = %(c)s and window_end <= %(until)s"
-        "  and (%(since)s::timestamptz is null or window_end > %(since)s)) s"
-        " where %(latest)s::int is null or place = 1 or state <> 'too_few' and told <= %(latest)s order by window_end, id",
-        {"c": collection, "until": until, "since": since, "latest": latest},
-    )
+    values = {"c": collection, "until": until, "since": since, "latest": latest, "names": list(SIGNALS)}
+    rows = connection.execute((_HISTORY if latest is None else _LATEST) + " order by window_end, id", values)
     found: dict[str, list[Signal]] = {}
     for row in map(_signal, rows):
         found.setdefault(row.name, []).append(row)
     return found
+
+
+_HISTORY = (
+    "select name, window_start, window_end, value, low, high, sample, threshold, p, state, reference, detail, id"
+    " from ragworks.signal where collection_id = %(c)s and window_end <= %(until)s"
+    " and (%(since)s::timestamptz is null or window_end > %(since)s)"
+)
+# Signal by signal from the newest window back, by the index of the unique key.
+_LATEST = (
+    _HISTORY + " and id in (select one.id from unnest(%(names)s::text[]) as known (name) cross join lateral ("
+    " (select id from ragworks.signal where collection_id = %(c)s and name = known.name and window_end <= %(until)s"
+    "  order by window_end desc limit 1)"
+    " union all"
+    " (select id from ragworks.signal where collection_id = %(c)s and name = known.name and window_end <= %(until)s"
+    "  and state <> 'too_few' order by window_end desc limit %(latest)s)) as one)"
+)
 
 
 def first_of(

@@ -1,8 +1,11 @@
-"""Receives what other systems report, inside Airflow's API server: ``POST /ragworks/alerts/{source}``.
+"""What Ragworks answers inside Airflow's API server: reports of other systems, and the pages of weeks.
 
-Airflow leaves the routes of plugins open to anyone, so every route here asks for a signed-in user who may create asset
-events: 401 without a token, 403 without the right. A delivery is kept in Postgres and nothing else is done here; the
-triggerer announces what it finds there, so a delivery that comes twice, late, or just before the server dies changes nothing.
+``POST /ragworks/alerts/{source}`` receives reports, ``GET /ragworks/weeks/{collection}/{week}`` shows a page that was written.
+
+Airflow leaves the routes of plugins open to anyone, so every route here asks for a signed-in user, who may create asset events
+or see the collection's monitor: 401 without a token, 403 without the right. A delivery is kept in Postgres and nothing else is
+done here; the triggerer announces what it finds there, so a delivery that comes twice, late, or just before the server dies
+changes nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_asset
-from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 
 from include.errors import RagworksError, Terminal
 from include.monitoring.alerts import PARSERS, Alert, parse
@@ -21,6 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LARGEST = 1_000_000  # bytes of a delivery
+# A page needs no script and no network; whatever a name in it might be, the browser runs nothing.
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+    "X-Content-Type-Options": "nosniff",
+}  # fmt: skip
 Name = Annotated[str, Query(max_length=48)]
 
 # No pages of its own: they would be open to anyone.
@@ -58,6 +68,32 @@ def receive(
     with _answered():
         found = parse(source, payload, collection=collection, family=family)
         return {"reports": len(found), "new": _keep(found)}
+
+
+@app.get("/weeks/{collection}/{week}")
+def week_page(collection: str, week: str, user: GetUserDep) -> Response:
+    """The page of a week, as the newest run has written it, for who may see ``monitor_<collection>``."""
+    manager = get_auth_manager()
+    if not manager.is_authorized_dag(method="GET", details=DagDetails(id=f"monitor_{collection}"), user=user):
+        raise HTTPException(403, "Forbidden")
+    with _answered():
+        page = _page(collection, week)
+    if page is None:
+        raise HTTPException(404, f"No page of {week} was written; ragworks report {collection} --week {week} writes it")
+    return Response(page, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
+
+
+def _page(collection: str, week: str) -> bytes | None:
+    from include.config import load_collection
+    from include.monitoring.weekly import folder
+    from include.monitoring.weeks import bounds
+    from include.registry.stores import open_store
+    from ragworks.hooks.ragworks import settings_from_airflow
+
+    settings = settings_from_airflow()
+    load_collection(settings, collection)
+    bounds(week)
+    return open_store(settings).read(f"{folder(collection)}/{week}.html")
 
 
 def _keep(found: list[Alert]) -> int:

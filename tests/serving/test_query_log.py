@@ -62,9 +62,14 @@ def test_what_failed_is_logged_as_failed_and_what_nobody_waited_for_is_not(own: 
         search = {"collection": "handbook", "query": "kangaroo pouch"}
         assert httpx.post(f"{url}/v1/search", json=search, headers=login).status_code == 500
         assert httpx.post(f"{url}/v1/chat/completions", json=said, headers=login).status_code == 500
-        assert service.logbook.flush()
-    rows = query(own, "select kind, status from ragworks.query_log order by created_at, kind")
-    assert rows == [("chat", "ok"), ("search", "failed"), ("chat", "failed")]
+        rows: list[Any] = []
+        for _ in range(100):  # the server notices a moment later that nobody listens
+            assert service.logbook.flush()
+            rows = query(own, "select kind, status from ragworks.query_log order by kind, status")
+            if len(rows) == 3:
+                break
+            time.sleep(0.1)
+    assert rows == [("chat", "failed"), ("chat", "ok"), ("search", "failed")]
 
 
 def test_a_rerank_is_logged_without_the_documents(client: Client, service: Service, served: Settings) -> None:
