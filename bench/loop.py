@@ -1,12 +1,12 @@
 """The loop under a running Airflow: other questions, unhappy users, a breach, a training by event, a promotion, a recovery.
 
-    python -m bench.loop            # some eight minutes on two cores
+    python -m bench.loop            # some nine minutes on two cores
 
 150 pages about units that differ in their codes, and 40 about other things. For ten days people ask about the other things;
 then for two days half of them ask for a unit by its code, which vectors of meaning hardly tell apart, and say where the
 answer stands when it was not first. Somebody accepts the feedback. From there on nobody does anything but approve the winner:
 the DAG `monitor_workshop` measures, finds a breach, decides; the event starts `train_reranker`; gate, approval by REST,
-promotion. The next day the same people ask again. What is printed at the end is `ragworks monitor workshop --chain ID`.
+promotion. On that day and the next the same people ask again. At the end stands `ragworks monitor workshop --chain ID`.
 
 Questions are asked of the real index and logged as serving logs them, at the times they stand for; clocks are not touched.
 """
@@ -31,7 +31,7 @@ from bench.finetune.stack import Stack, running, settings_in
 from include.retrieval.query import Query
 from include.retrieval.searcher import Searcher
 from include.stack.api import FINAL
-from include.store import collections, feedback, query_log
+from include.store import collections, decisions, feedback, model_runs, query_log, signals
 from include.store.feedback import Feedback
 from include.store.pool import open_pool
 from include.store.query_log import LoggedQuery
@@ -198,19 +198,42 @@ def _watched(stack: Stack, settings: Settings, codes: list[str], draw: random.Ra
     history = stack.command("monitor", NAME, "--history")
     decided = next(one for one in history["decisions"] if one["action"] == "train")
     chained = stack.command("monitor", NAME, "--chain", str(decided["id"]))
-    first_task = stack.api.task("train_reranker", run["dag_run_id"], "collection")["start_date"]
-    waited = (_time(first_task) - _time(chained["decision"]["created_at"])).total_seconds()
+    waited = _waited(settings, stack, run, decided["id"])
 
-    # The next day: the same people ask again, and the day is measured when it is over.
-    after = live_day(settings, today, [by_code(draw, codes) if n % 2 else usual(draw) for n in range(A_DAY)], draw)
-    stack.command("monitor", NAME, "--at", (today + timedelta(days=1, hours=1)).isoformat())
+    # The same people ask the same mix again: on the day of the promotion, whose window the new reference of drift overlaps, and
+    # on the next, which is compared with it. Both are measured when they are over.
+    after = {}
+    for ahead in range(2):
+        day = today + timedelta(days=ahead)
+        questions = [by_code(draw, codes) if n % 2 else usual(draw) for n in range(A_DAY)]
+        after[f"day +{ahead}"] = live_day(settings, day, questions, draw)
+    stack.command("monitor", NAME, "--at", (today + timedelta(days=2, hours=1)).isoformat())
     chained = stack.command("monitor", NAME, "--chain", str(decided["id"]))
     unhappy = [one for one in chained["breaches"] if one["signal"] == "thumbs_down"]
     closed = bool(chained["promotions"] and unhappy) and all(one["ended_at"] for one in unhappy)
     return {
-        "closed": closed, "thumbs_up": up | {"the day after": after}, "reviewed": reviewed, "seconds_to_training": waited,
-        "training_run": run, "chain": chained,
+        "closed": closed, "still_open": [one["signal"] for one in chained["breaches"] if not one["ended_at"]],
+        "thumbs_up": up | after, "reviewed": reviewed, "seconds": waited, "training_run": run, "chain": chained,
     }  # fmt: skip
+
+
+def _waited(settings: Settings, stack: Stack, run: dict[str, Any], decision: int) -> dict[str, float | None]:
+    """Seconds from the row of the newest breach that the decision rests on to each step; None: there was no such step.
+
+    Trained is not before data, their check and the baseline are done, which are tasks of the same run.
+    """
+    with open_pool(settings) as pool, pool.connection() as connection:
+        known = decisions.by_id(connection, decision)
+        if known is None:
+            raise RuntimeError(f"decision {decision} is gone")
+        found = max(signals.found_at(connection, known.breaches).values())
+        training = model_runs.find(connection, known.run_key) if known.run_key else None
+    first = stack.api.task("train_reranker", run["dag_run_id"], "collection")["start_date"]
+    steps = {
+        "decision": known.created_at, "claim": known.claimed_at, "start of the run": _time(run["start_date"]),
+        "its first task": _time(first), "start of the training": training.started_at if training else None,
+    }  # fmt: skip
+    return {step: round((at - found).total_seconds(), 3) if at else None for step, at in steps.items()}
 
 
 def folder_of(settings: Settings) -> Path:

@@ -29,12 +29,17 @@ def chain(settings: Settings, pool: Pool, collection: str, decision: int) -> dic
             raise BadData(f"{collection} has no decision {decision}", "", f"See: ragworks monitor {collection} --history")
         mine = [b for b in signals.breaches(connection, key) if b.id in found.breaches]
         names = {b.signal for b in mine}
+        written = signals.found_at(connection, [b.id for b in mine])
         rows = signals.by_ids(connection, sorted({one for b in mine for one in b.signals}))
         training = model_runs.find(connection, found.run_key) if found.run_key else None
         return {
             "decision": _decision(found),
             "breaches": [
-                {"id": b.id, "signal": b.signal, "opened_at": _iso(b.opened_at), "ended_at": _iso(b.ended_at)} for b in mine
+                {
+                    "id": b.id, "signal": b.signal, "opened_at": _iso(b.opened_at), "ended_at": _iso(b.ended_at),
+                    "found_at": _iso(written.get(b.id)),
+                }
+                for b in mine
             ],
             "signals": rows,
             "training": None if training is None else {

@@ -250,6 +250,12 @@ def breaches(
     ]  # fmt: skip
 
 
+def found_at(connection: Connection, breaches: Sequence[int]) -> dict[int, datetime]:
+    """When the rows of breaches were written: by the clock, not by the windows."""
+    rows = connection.execute("select id, created_at from ragworks.breach where id = any(%s)", (list(breaches),))
+    return {int(id_): at for id_, at in rows}
+
+
 def open_breach(connection: Connection, collection: int, breach: Breach, *, run_key: str) -> int | None:
     """Keep a breach; None: it is known."""
     since, by = (time.isoformat() if time else None for time in (breach.since, breach.by))
