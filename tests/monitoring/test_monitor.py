@@ -14,7 +14,7 @@ from include.cli.main import main
 from include.config import QueryLog
 from include.indexing.progress import Silent
 from include.monitoring.run import MonitorResult, monitor
-from include.store import collections, decisions, feedback, query_log
+from include.store import collections, decisions, feedback, generations, monitored, query_log
 from include.store.feedback import Feedback
 from include.store.pool import open_pool
 from include.store.query_log import LoggedQuery, save_queries
@@ -206,6 +206,12 @@ def test_two_at_once(settings: Settings, pool: Pool) -> None:
 def test_vectors_that_are_no_longer_kept(settings: Settings, pool: Pool) -> None:
     """Retention takes the reference's vectors: what is asked is compared with the oldest that are there, how well with all."""
     now = datetime.now(UTC)
+    with pool.connection() as connection:  # of a large index a part is drawn, the same each time
+        live = generations.live_generation(connection, collections.collection_id(connection, "handbook"))
+        assert live
+        drawn = [monitored.chunk_vectors(connection, live, now - WEEK, now + WEEK, limit=limit) for limit in (1, 1, 50)]
+    assert [(len(new), len(others), count) for new, others, count in drawn] == [(1, 0, 12), (1, 0, 12), (12, 0, 12)]
+    assert (drawn[0][0] == drawn[1][0]).all()
     for week in range(4):
         asked(pool, week)
     look(settings, pool, 2)

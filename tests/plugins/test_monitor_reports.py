@@ -226,6 +226,40 @@ def test_people_are_told_through_the_connections_that_there_are(servers: None, m
         send(SMTP_CONN_ID, Message("x"))
 
 
+def test_a_rollback_is_told_when_it_is_done(
+    servers: None, settings: Settings, collection: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datetime import UTC, datetime
+
+    from include.store import deployments
+    from ragworks.operators.monitoring import ActOperator
+
+    collection()
+    places = {"DATABASE_URL": settings.database_url, "HOME": settings.home, "COLLECTIONS_DIR": settings.collections_dir}
+    for name, value in places.items():
+        monkeypatch.setenv(f"RAGWORKS_{name}", str(value))
+    with open_pool(settings) as pool, pool.connection() as connection:
+        connection.execute("insert into ragworks.collection (name) values ('handbook')")
+        connection.execute(
+            "insert into ragworks.model_run (run_key, family, collection_id, arguments, work_hash, state, base,"
+            " base_fingerprint, code_version, version) values ('k', 'reranker', 1, '{}', 'w', 'accepted', 'b', 'f', 'c', 3)"
+        )
+        deployments.put_live(connection, "production", "reranker", 1, model_run=1, version=3, settings={"fingerprint": "f"})
+        connection.commit()  # what is decided later is decided about it
+        decisions.save(
+            connection, environment="production", collection=1, at=datetime.now(UTC), action="rollback", family="reranker",
+            mode="auto", state="approved", reason="worse", evidence={}, breaches=(), monitor_key="m",
+        )  # fmt: skip
+    act = ActOperator(task_id="act", collection="handbook", run_key="monitor_handbook/1")
+    assert act.execute({}) == []
+    assert [text["text"].split("\n")[0] for _, text in _Hook.received] == [
+        "*handbook: rollback reranker is over: state done, replaced 3*"
+    ]
+    assert "rollback reranker is over" in _Mail.received[0].replace("=\r\n", "")
+    assert act.execute({}) == []
+    assert len(_Hook.received) == 1
+
+
 def test_without_connections_the_log_alone_is_told(caplog: pytest.LogCaptureFixture) -> None:
     assert channels() == []
     assert tell(Message("A breach", "of latency")) == []

@@ -127,6 +127,36 @@ def test_a_training_that_dies_is_noted_as_failed(pool: Pool) -> None:
     assert state(pool, decision)[0] == "done"
 
 
+def test_a_run_that_is_gone_holds_nothing_up(pool: Pool, settings: Settings) -> None:
+    """Its decision and its training are over; one that goes on, or that a command line carries out, is left alone."""
+    from types import SimpleNamespace
+
+    from ragworks.operators.monitoring import MeasureOperator
+
+    context: Any = {"dag_run": SimpleNamespace(dag_id="monitor_handbook", run_id="now"), "ti": SimpleNamespace()}
+    measure = MeasureOperator(task_id="measure", collection="handbook")
+    for day, alive, run_key in ((1, 1, "train_reranker/a"), (2, 0, "typed"), (3, 0, "train_reranker/b")):
+        decision = decided(pool, day)
+        begin_training(pool, "production", "reranker", "handbook", run_key, [decision])
+        with pool.connection() as connection:
+            connection.execute(
+                "insert into ragworks.model_run (run_key, family, collection_id, arguments, work_hash, state, base,"
+                " base_fingerprint, code_version) values (%s, 'reranker', 1, '{}', 'w', 'training', 'b', 'f', 'c')",
+                (run_key,),
+            )
+        # Of Airflow's runs, whether this one goes on; the monitor that decided is over.
+        context["ti"].get_dr_count = lambda dag_id, run_ids, states, n=alive: n if dag_id == "train_reranker" else 0
+        measure._close_what_is_lost(context, settings, pool, 1)
+        gone = run_key == "train_reranker/b"
+        assert (state(pool, decision)[0] == "done") is gone
+        with pool.connection() as connection:
+            rows = connection.execute(
+                "select state, finished_at is null from ragworks.model_run where run_key = %s", (run_key,)
+            )
+            assert rows.fetchone() == (("failed", False) if gone else ("training", True))
+        end_training(pool, run_key, [])
+
+
 def test_reports_and_feedback_wake_the_monitor(pool: Pool) -> None:
     from include.monitoring.alerts import parse
 
