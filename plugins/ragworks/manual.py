@@ -99,7 +99,7 @@ rolls back, or has the collection indexed · **report** writes the page of the w
 
 | | |
 |---|---|
-| runs | {cron}after {watched.minimum_sample} judged answers; when another system reports something |
+| runs | {cron}after {watched.minimum_sample} judged answers, once a window is over; when another system reports something |
 | window | {watched.window_hours:g} hours, at least {watched.minimum_sample} questions |
 | may do | {policy} |
 | asks | for {collection.training.approval_hours:g} hours; then it is a no |
