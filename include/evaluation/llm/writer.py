@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from include.answering.llm import LLM, Completion
 from include.errors import BadConfiguration
-from include.training.llm.bases import load_base, load_tokenizer
+from include.training.llm.bases import load_base, load_tokenizer, plain_generation
 from include.training.llm.merging import with_adapters
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Writer:
         self._parts = list({one.fingerprint: one for one in adapters.values() if one is not None}.values())
         self._of = {name: one.fingerprint if one else None for name, one in adapters.items()}
         plain = load_base(self._base, device="cuda" if cuda else "cpu")
+        self._ends = plain_generation(plain, self._tokenizer)  # as serving does: what judges must write what serves
         self._model = with_adapters(plain, self._parts) if self._parts else plain
         self.seconds = time.monotonic() - started
 
@@ -73,11 +74,10 @@ class Writer:
         with self._as(side), torch.inference_mode():
             whole = self._model.generate(
                 input_ids=given, attention_mask=torch.ones_like(given), max_new_tokens=room, do_sample=False, num_beams=1,
-                pad_token_id=self._tokenizer.pad_token_id or self._tokenizer.eos_token_id or 0,
             )  # fmt: skip
-        new = whole[0, len(ids) :]
-        text = self._tokenizer.decode(new, skip_special_tokens=True).strip()
-        return Written(text, len(new))
+        new = whole[0, len(ids) :].tolist()
+        said = new[:-1] if new and new[-1] in self._ends else new
+        return Written(self._tokenizer.decode(said, skip_special_tokens=True).strip(), len(new))
 
     def losses(self, side: str, rows: Sequence[Conversation]) -> list[float | None]:
         """Nats a token of each conversation's answer; None of one that is over the window."""

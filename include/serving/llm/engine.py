@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from include.errors import Transient
 from include.serving.failures import Refusal
 from include.serving.llm.writing import Ask, Following, Writing
-from include.training.llm.bases import load_base, load_tokenizer
+from include.training.llm.bases import load_base, load_tokenizer, plain_generation
 from include.training.llm.merging import attach
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class Engine:
             from include.serving.llm.packed import pack_in_place
 
             pack_in_place(self._model, pack)
-        self._ends = _ends(self._model, self._tokenizer)
-        self._pad = next((t for t in (self._tokenizer.pad_token_id, *sorted(self._ends)) if t is not None), 0)
+        self._ends = plain_generation(self._model, self._tokenizer)
+        self._pad = int(self._model.generation_config.pad_token_id)
         self._most, self._room, self._keep = most, waiting, adapters
         self._adapters: OrderedDict[str, None] = OrderedDict()  # least lately asked first
         self._working = threading.Lock()  # the model: of a batch, or of an adapter that comes or goes
@@ -173,7 +173,7 @@ class Engine:
         ids = torch.tensor([[self._pad] * (longest - len(ask.ids)) + ask.ids for ask in batch], device=device)
         mask = torch.tensor([[0] * (longest - len(ask.ids)) + [1] * len(ask.ids) for ask in batch], device=device)
         drawn = {"do_sample": True, "temperature": first.temperature, "top_p": first.top_p, "top_k": 0}
-        config = GenerationConfig(  # not the model's own, whose penalties a caller would not know of
+        config = GenerationConfig(
             max_new_tokens=max(ask.limit for ask in batch), eos_token_id=sorted(self._ends) or None, pad_token_id=self._pad,
             **(drawn if first.temperature > 0 else {"do_sample": False}),
         )  # fmt: skip
@@ -185,10 +185,3 @@ class Engine:
             self._model.generate(
                 input_ids=ids, attention_mask=mask, generation_config=config, streamer=following, stopping_criteria=[following]
             )
-
-
-def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Tokens that end an answer: the model's and the tokenizer's, for either may be the one that ends a turn."""
-    named = getattr(model.generation_config, "eos_token_id", None)
-    found = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id]
-    return frozenset(int(token) for token in found if token is not None)

@@ -130,6 +130,23 @@ def load_base(base: Base, *, dtype: str = "auto", device: str = "cpu") -> Any:
     return (model if "device_map" in options else model.to(device)).eval()
 
 
+def plain_generation(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Have ``generate`` write what the model says, without penalties and lists of tokens that the base's files may ask for.
+
+    transformers fills in from ``model.generation_config`` whatever a call leaves out, so it is replaced.
+
+    :return: tokens that end an answer: the model's and the tokenizer's, for either may be the one that ends a turn.
+    """
+    from transformers import GenerationConfig
+
+    named = getattr(model.generation_config, "eos_token_id", None)
+    found = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id]
+    ends = frozenset(int(token) for token in found if token is not None)
+    padding = next((token for token in (tokenizer.pad_token_id, *sorted(ends)) if token is not None), 0)
+    model.generation_config = GenerationConfig(eos_token_id=sorted(ends) or None, pad_token_id=padding, do_sample=False)
+    return ends
+
+
 def _bitsandbytes(base: Base) -> Any:
     import torch
     from transformers import BitsAndBytesConfig
