@@ -78,18 +78,25 @@ def _baseline_of_search(settings: Settings, pool: Pool, trial: Trial) -> dict[st
 def evaluate_challenger(settings: Settings, pool: Pool, run_key: str, *, progress: Progress) -> dict[str, Any]:
     """Ask champion and challenger now, score and time both, and keep it in the training's row, which is ``evaluated`` then.
 
-    Again it is all measured again, for what serves may have changed; what was judged stays as it is.
+    Again it is all measured again, for what serves may have changed. What was judged stays as it is, but of a winner that was
+    compared with another than serves by now: that has proved nothing, and goes back to ``trained`` first. A training that
+    failed after it had left a model can be evaluated too.
 
     :return: see docs/gates.md.
     :raises BadData: it is not trained yet, no golden query can be asked, or its embedder's vectors are refused.
     :raises BadConfiguration: the model does not open, or gives no numbers.
     :raises Transient: an index was dropped meanwhile.
     """
+    from include.registry.compared import is_overtaken
+
     trial = open_trial(settings, pool, run_key, progress)
     run = trial.run
     if run.state in model_runs.ENDED and run.evaluation is not None:
-        return run.evaluation
-    if run.state not in ("trained", "evaluated") or run.artifact is None:
+        if run.state == "refused" or not is_overtaken(settings, pool, trial.name, run):
+            return run.evaluation
+        with pool.connection() as connection:
+            model_runs.change(connection, run.id, state="trained", gate=None, evaluation=None)
+    elif run.state not in ("trained", "evaluated", "failed") or run.artifact is None:
         raise BadData(
             f"training {run_key} cannot be evaluated", f"it is {run.state}, and has left no model yet", "Train it first"
         )
@@ -98,7 +105,7 @@ def evaluate_challenger(settings: Settings, pool: Pool, run_key: str, *, progres
     except psycopg.errors.UndefinedTable as error:
         raise Transient(f"training {run_key} was not evaluated", "an index was dropped meanwhile", "Run again") from error
     with pool.connection() as connection:
-        model_runs.change(connection, run.id, evaluation=found, state="evaluated")
+        model_runs.change(connection, run.id, evaluation=found, state="evaluated", error=None)
     logger.info("training %s of %s: %s", run_key, trial.name, found["summary"])
     return found
 

@@ -81,6 +81,8 @@ def _begin(wanted: Promotion, fingerprint: str, before: Deployment | None) -> De
         if before is not None and before.model_run_id == wanted.run.id:
             return before  # it serves by its row; its index is to be built again
         waiting = deployments.pending(connection, environment, FAMILY, wanted.collection_id)
+        if waiting is None or waiting.model_run_id != wanted.run.id:
+            wanted.require_unchanged(connection)
         if waiting is not None and waiting.model_run_id != wanted.run.id:
             deployments.fail(connection, waiting.id, f"given up for version {wanted.version}")
             waiting = None

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.config import CHAMPION, load_collection
-from include.errors import BadConfiguration, BadData, RagworksError
+from include.errors import BadConfiguration, BadData, RagworksError, Transient
 from include.indexing.progress import Silent
+from include.registry.compared import require_compared, standing
 from include.registry.embedder_promotion import promote_embedder
 from include.registry.rollback import roll_back_model
 from include.registry.versions import register, sync_aliases
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from include.indexing.progress import Progress
     from include.store.deployments import Deployment
     from include.store.model_runs import ModelRun
-    from include.store.pool import Pool
+    from include.store.pool import Connection, Pool
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Promotion:
     """What is to be promoted, and who says so.
 
     :param unproved: a person wants it although the gate has not accepted it.
+    :param before: what served when it was found that the model was compared with that; None: that is not asked.
     """
 
     settings: Settings
@@ -46,11 +48,23 @@ class Promotion:
     reason: str
     unproved: bool
     progress: Progress
+    before: tuple[object, ...] | None = None
 
     @property
     def artifact(self) -> str:
         """Reference of the model."""
         return self.run.artifact or ""
+
+    def require_unchanged(self, connection: Connection) -> None:
+        """Ask again, under the lock of the deployments: two models that won at once would be a pair that nobody compared.
+
+        :raises Transient: something was promoted or rolled back since.
+        """
+        if self.before is not None and standing(connection, self.settings, self.collection_id) != self.before:
+            raise Transient(
+                f"{self.run.family} {self.version} of {self.collection} was not promoted", "another was, at the same time",
+                "Run again: then it is told whether its comparison still counts",
+            )  # fmt: skip
 
 
 def promote(
@@ -63,6 +77,7 @@ def promote(
     actor: str = "",
     reason: str = "",
     unproved: bool = False,
+    as_compared: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Have a version serve in this environment; again changes nothing.
@@ -71,9 +86,12 @@ def promote(
     promotion of it, or the next run of the collection.
 
     :param unproved: also when the gate has not accepted it; the history says so.
+    :param as_compared: only while what it was compared with serves, unless it serves itself; without, also over another one,
+        as a person may want who goes back.
     :return: family, collection, environment, version, run_key, deployment, replaced (a version, None: none), changed (False: it
         served already), unproved, seconds; of an embedder also generation and embedded.
-    :raises BadData: there is no such version; the gate has not accepted it; the new index is worse than the live one.
+    :raises BadData: there is no such version; the gate has not accepted it; it was compared with another than serves; the new
+        index is worse than the live one.
     :raises BadConfiguration: the collection file does not ask for the champion, or the model does not open.
     :raises Transient: another promotion is going on.
     """
@@ -81,10 +99,13 @@ def promote(
     with pool.connection() as connection:
         collection_id = collections.collection_id(connection, collection)
         run = model_versions.run_of(connection, settings.environment, family, collection_id, version)
+        before = standing(connection, settings, collection_id) if as_compared else None
     if not unproved:
         _require_proof(run, version)
+    if as_compared:
+        require_compared(settings, pool, collection, run)
     wanted = Promotion(
-        settings, pool, collection, collection_id, run, version, actor, reason, unproved, progress or Silent()
+        settings, pool, collection, collection_id, run, version, actor, reason, unproved, progress or Silent(), before
     )  # fmt: skip
     if family == "embedder":
         found = promote_embedder(wanted)
@@ -148,6 +169,7 @@ def _promote_at_once(wanted: Promotion) -> dict[str, Any]:
         live = deployments.deployed(connection, environment, family, wanted.collection_id)
         if live is not None and live.model_run_id == wanted.run.id:
             return {"live": live, "changed": False}
+        wanted.require_unchanged(connection)
         live = deployments.put_live(
             connection, environment, family, wanted.collection_id,
             model_run=wanted.run.id, version=wanted.version, settings=fitted, reason=wanted.reason, actor=wanted.actor,

@@ -51,6 +51,7 @@ class Smoke:
     :param p95_ms: of a whole search; ``limit_ms`` what it may take.
     :param empty: questions without a result.
     :param strange: fingerprints in passports that are not the promoted one's, in words.
+    :param cut: questions of which a promoted reranker read less than half of ``retrieval.rerank_candidates``, for want of time.
     :param distance: largest cosine distance between a stored vector and one made now by the model that questions are embedded
         with.
     """
@@ -63,6 +64,7 @@ class Smoke:
     limit_ms: float
     empty: int = 0
     strange: tuple[str, ...] = ()
+    cut: int = 0
     distance: float = 0.0
     passport: dict[str, Any] = field(default_factory=dict)
 
@@ -75,6 +77,11 @@ def problems(smoke: Smoke) -> list[str]:
     if smoke.empty:
         found.append(f"{smoke.empty} of {smoke.questions} questions found nothing")
     found += smoke.strange
+    if 2 * smoke.cut > smoke.questions:
+        found.append(
+            f"in {smoke.cut} of {smoke.questions} searches the latency budget left the reranker less than half of the"
+            " candidates, and the gate judged it on all"
+        )
     if smoke.distance > CANARY_TOLERANCE:
         found.append(
             f"the vectors of the index are not of the model that embeds questions: cosine distance {smoke.distance:.4f}"
@@ -86,28 +93,41 @@ def problems(smoke: Smoke) -> list[str]:
     return found
 
 
-def verify(settings: Settings, pool: Pool, family: str, collection: str) -> dict[str, Any]:
+def verify(settings: Settings, pool: Pool, family: str, collection: str, *, run: int | None = None) -> dict[str, Any]:
     """Ask, keep what came of it with the deployment, and go back when it failed.
 
+    :param run: id of the training whose model is to be verified, and no other; None: whatever serves.
     :return: what :class:`Smoke` has, of an llm what :func:`include.registry.llm_verification.smoke_llm` tells; and version,
         deployment, ok and problems.
-    :raises BadData: nothing was promoted; or it failed, and what served before serves again.
+    :raises BadData: nothing was promoted; it failed, and what served before serves again; or it was taken back already.
     :raises Transient: it could not be asked.
     """
     with pool.connection() as connection:
         collection_id = collections.collection_id(connection, collection)
         deployed_embedders.follow_index(connection, collection_id)
         live = deployments.deployed(connection, settings.environment, family, collection_id)
+        if run is not None and (live is None or live.model_run_id != run):
+            history = deployments.history(connection, settings.environment, family, collection_id)
+            raise _no_longer_serves(next((one for one in history if one.model_run_id == run), None), family, collection)
         if live is None or live.model_run_id is None:
             raise BadData(f"no {family} of {collection} is promoted in {settings.environment}", "there is nothing to verify")
-        run = model_runs.by_id(connection, live.model_run_id)
-    found = _examined(settings, pool, collection, live, run)
+        trained = model_runs.by_id(connection, live.model_run_id)
+    found = _examined(settings, pool, collection, live, trained)
     with pool.connection() as connection:
         deployments.save_verification(connection, live.id, found)
     if found["problems"]:
         _take_back(settings, pool, live, collection, "; ".join(found["problems"]))
     logger.info("%s %s of %s: verified on %s questions", family, live.version, collection, found.get("questions"))
     return found
+
+
+def _no_longer_serves(ended: Deployment | None, family: str, collection: str) -> BadData:
+    """The error for a model that is not what serves: a retry after a rollback must not pass by the one before."""
+    if ended is None:
+        return BadData(f"this {family} of {collection} cannot be verified", "it was never promoted", "Promote it first")
+    found = "; ".join((ended.verification or {}).get("problems", ())) or "another was promoted, or it was rolled back"
+    what = f"{family} {ended.version} of {collection} does not serve: it is {ended.state}"
+    return BadData(what, found, f"See: ragworks models {family}")
 
 
 def _examined(settings: Settings, pool: Pool, name: str, live: Deployment, run: ModelRun) -> dict[str, Any]:
@@ -138,13 +158,16 @@ def _ask(settings: Settings, pool: Pool, name: str, live: Deployment, run: Model
         index = generations.require_live(connection, live.collection_id, name)
     origin, questions = _questions(pool, live.collection_id, index)
     searcher = Searcher(settings, pool, name)
-    limit = TIMES_BUDGET * load_collection(settings, name).retrieval.latency_budget_ms
+    retrieval = load_collection(settings, name).retrieval
+    limit, candidates = TIMES_BUDGET * retrieval.latency_budget_ms, retrieval.rerank_candidates
     found = _Found()
     if questions:
         searcher.find(_query(questions[0]))  # what comes first loads what is not yet loaded
-        found = _round(searcher, questions, live)
+        found = _round(searcher, questions, live, candidates)
         if percentiles(found.milliseconds)["p95_ms"] > limit:  # a passing load hits one round, not two
-            found.milliseconds = min(found.milliseconds, _round(searcher, questions, live).milliseconds, key=np.mean)
+            found.milliseconds = min(
+                found.milliseconds, _round(searcher, questions, live, candidates).milliseconds, key=np.mean
+            )
     distance = round(_distance(settings, pool, index), 6) if live.family == "embedder" else 0.0
     expected = figure(run.evaluation) if origin == "golden" else None
     if expected is None and live.family == "reranker" and questions:
@@ -152,7 +175,7 @@ def _ask(settings: Settings, pool: Pool, name: str, live: Deployment, run: Model
     return Smoke(
         origin, len(questions), round(found.mean, 4), expected,
         percentiles(found.milliseconds)["p95_ms"] if questions else 0.0, float(limit),
-        found.empty, tuple(sorted(found.strange)), distance, found.passport,
+        found.empty, tuple(sorted(found.strange)), found.cut, distance, found.passport,
     )  # fmt: skip
 
 
@@ -161,6 +184,7 @@ class _Found:
     scores: list[float] = field(default_factory=list)
     milliseconds: list[float] = field(default_factory=list)
     empty: int = 0
+    cut: int = 0
     strange: set[str] = field(default_factory=set)
     passport: dict[str, Any] = field(default_factory=dict)
 
@@ -169,10 +193,11 @@ class _Found:
         return sum(self.scores) / len(self.scores) if self.scores else 0.0
 
 
-def _round(searcher: Searcher, questions: Sequence[GoldenQuery], live: Deployment | None) -> _Found:
+def _round(searcher: Searcher, questions: Sequence[GoldenQuery], live: Deployment | None, candidates: int = 0) -> _Found:
     """Every question once.
 
     :param live: whose fingerprint passports must name; None: the first stage alone is asked.
+    :param candidates: ``retrieval.rerank_candidates``.
     """
     found = _Found()
     for question in questions:
@@ -182,9 +207,19 @@ def _round(searcher: Searcher, questions: Sequence[GoldenQuery], live: Deploymen
         found.scores.append(ndcg(gains(answer.hits, question, PLACES), question, PLACES))
         found.empty += not answer.hits
         found.passport = answer.passport
+        found.cut += live is not None and live.family == "reranker" and is_cut(answer.passport, candidates)
         if live is not None and (said := _strange(answer.passport, live)):
             found.strange.add(said)
     return found
+
+
+def is_cut(passport: Mapping[str, Any], candidates: int) -> bool:
+    """Whether the latency budget left a reranker less than half of what it was judged on. Pure.
+
+    :param candidates: ``retrieval.rerank_candidates``; a search that finds fewer has no such reason in its passport.
+    """
+    part = passport.get("reranker") or {}
+    return str(part.get("reason", "")).startswith("latency budget") and 2 * part.get("candidates", 0) < candidates
 
 
 def _query(question: GoldenQuery, rerank: bool | None = None) -> Query:

@@ -284,9 +284,9 @@ def run_training(
     if decision.accepted and (promote_now or policy == "auto"):
         result["promotion"] = promote(
             settings, pool, request.family, version, collection=request.collection, actor="command line",
-            reason="won its comparison", progress=progress,
+            reason="won its comparison", as_compared=True, progress=progress,
         )  # fmt: skip
-        result["verification"] = verify(settings, pool, request.family, request.collection)
+        result["verification"] = verify(settings, pool, request.family, request.collection, run=run.id)
     return result
 
 

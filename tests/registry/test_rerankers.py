@@ -17,15 +17,16 @@ import httpx
 import pytest
 
 from include.config import PROJECT_ROOT, Settings
-from include.errors import BadConfiguration, BadData
-from include.registry import champions, verification
+from include.errors import BadConfiguration, BadData, Transient
+from include.evaluation.contenders import serving_now
+from include.registry import champions, promotion, verification
 from include.registry.promotion import promote
 from include.registry.rollback import roll_back_model
 from include.registry.verification import verify
 from include.retrieval.query import Query
 from include.retrieval.searcher import Searcher
 from include.serving.options import Options
-from include.store import collections, deployments
+from include.store import collections, deployments, model_runs
 from tests.registry.conftest import version
 from tests.serving.conftest import make_key, running
 from tests.support import query
@@ -133,6 +134,64 @@ def test_twice_and_two_at_once(settings: Settings, pool: Pool, rerankers: list[P
     for later, earlier in pairwise(history):
         assert later.replaces == earlier.id
         assert later.version != earlier.version
+
+
+@pytest.mark.usefixtures("handbook")
+def test_a_winner_over_another_champion_is_not_promoted(
+    settings: Settings, pool: Pool, rerankers: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two won against what served, and a person approves of both: the second was never compared with the first."""
+    won = {"challenger": {}, "serving": serving_now(settings, pool, "handbook")}
+    first, second = (
+        version(settings, pool, "reranker", folder, key=f"k{n}", evaluation=won) for n, folder in enumerate(rerankers)
+    )
+    assert _promote(settings, pool, first, as_compared=True)["changed"]
+    assert not _promote(settings, pool, first, as_compared=True)["changed"]  # it serves: a retry
+    _serves(settings, pool, "reranker 1")
+    with pytest.raises(BadData, match=r"what serves is not what it was compared with.*Evaluate it again"):
+        _promote(settings, pool, second, as_compared=True)
+    assert [one.version for one in _history(settings, pool)] == [1]
+    monkeypatch.setattr(promotion, "require_compared", lambda *_: _back(settings, pool))  # another, between look and lock
+    with pytest.raises(Transient, match="another was, at the same time"):
+        _promote(settings, pool, second, as_compared=True)
+    assert _promote(settings, pool, second)["replaced"] is None  # as a person may want
+
+
+@pytest.mark.usefixtures("handbook")
+def test_nothing_is_promoted_beside_an_embedder_that_is_not_live_yet(
+    settings: Settings, pool: Pool, rerankers: list[Path]
+) -> None:
+    won = {"challenger": {}, "serving": serving_now(settings, pool, "handbook")}
+    embedder = version(settings, pool, "embedder", rerankers[0], key="e", evaluation=won)
+    number = version(settings, pool, "reranker", rerankers[1], key="k", evaluation=won)
+    with pool.connection() as connection:
+        run = model_runs.by_key(connection, "e")
+        waiting = deployments.begin(
+            connection, "production", "embedder", run.collection_id, model_run=run.id, version=embedder, settings={}
+        )
+    with pytest.raises(Transient, match="embedder 1 is being promoted, which it was not compared with"):
+        _promote(settings, pool, number, as_compared=True)
+    with pool.connection() as connection:
+        deployments.fail(connection, waiting.id, "refused")
+    assert _promote(settings, pool, number, as_compared=True)["changed"]
+
+
+@pytest.mark.usefixtures("handbook")
+def test_only_the_model_that_was_promoted_is_verified(settings: Settings, pool: Pool, rerankers: list[Path]) -> None:
+    """Taken back, and the task killed before it could say so: its retry does not pass by the model before."""
+    first, second = (version(settings, pool, "reranker", folder, key=f"k{n}") for n, folder in enumerate(rerankers))
+    with pool.connection() as connection:
+        runs = [model_runs.by_key(connection, f"k{n}").id for n in range(2)]
+    _promote(settings, pool, first)
+    assert verify(settings, pool, "reranker", "handbook", run=runs[0])["ok"]
+    with pytest.raises(BadData, match="cannot be verified: it was never promoted"):
+        verify(settings, pool, "reranker", "handbook", run=runs[1])
+    _promote(settings, pool, second)
+    with pool.connection() as connection:
+        deployments.save_verification(connection, _history(settings, pool)[0].id, {"problems": ["7 of 16 found nothing"]})
+    _back(settings, pool, ended="failed")
+    with pytest.raises(BadData, match="reranker 2 of handbook does not serve: it is failed: 7 of 16 found nothing"):
+        verify(settings, pool, "reranker", "handbook", run=runs[1])
 
 
 @pytest.mark.usefixtures("handbook")

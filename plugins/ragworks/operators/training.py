@@ -16,7 +16,7 @@ from ragworks.operators.gpu import TRAINING_KEY
 from ragworks.training_form import request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from airflow.sdk import Context
 
@@ -285,7 +285,8 @@ class PromoteModelOperator(_TrainingOperator):
     def execute(self, context: Context) -> None:
         """Promote; twice changes nothing.
 
-        :raises BadData: the version was not accepted, or the new generation is worse.
+        :raises BadData: the version was not accepted, was compared with another than serves by now, or the new generation is
+            worse.
         """
         from include.indexing.progress import Silent
         from include.registry.promotion import promote
@@ -295,7 +296,7 @@ class PromoteModelOperator(_TrainingOperator):
             name = _collection(pool, run)
             result = promote(
                 settings, pool, self.family, run.version or 0, collection=name, actor=f"airflow {self.run_key}",
-                reason="won its comparison", progress=Silent(),
+                reason="won its comparison", as_compared=True, progress=Silent(),
             )  # fmt: skip
         self.log.info("Promoted %s %s of %s: %s", self.family, run.version, name, result)
         extra: dict[str, Any] = {"collection": name, "version": run.version, "run_key": self.run_key}
@@ -310,13 +311,13 @@ class VerifyModelOperator(_TrainingOperator):
     def execute(self, context: Context) -> None:
         """Verify.
 
-        :raises BadData: it failed, and the one before serves again.
+        :raises BadData: it failed, and the one before serves again; or another one serves, which is not what was promoted here.
         """
         from include.registry.verification import verify
 
         with _opened() as (settings, pool):
             run = _run(pool, self.run_key)
-            found = verify(settings, pool, self.family, _collection(pool, run))
+            found = verify(settings, pool, self.family, _collection(pool, run), run=run.id)
         self.log.info("The new %s answers: %s", self.family, found)
 
 
@@ -338,12 +339,29 @@ class CloseTrainingOperator(_TrainingOperator):
             outcome = end_training(pool, self.run_key, failed)
         self.log.info("Outcome: %s", outcome)
         if failed:
-            back = "verify" in failed and outcome.get("version")
-            what = f"{self.family} {outcome['version']} was taken back" if back else f"A training of the {self.family} failed"
-            why = outcome.get("error") or "The log of that task says why"
-            text = f"Run {self.run_key}, task {', '.join(failed)}. {why}. What served before serves"
-            tell(Message(what, f"{text}; see: ragworks models {self.family}"), pauses=(5, 30))
+            tell(Message(*said_of_failure(self.family, self.run_key, failed, outcome)), pauses=(5, 30))
         return outcome
+
+
+def said_of_failure(family: str, run_key: str, failed: Sequence[str], outcome: Mapping[str, Any]) -> tuple[str, str]:
+    """Heading and text for people: whether the new model serves is what they must know first. Pure.
+
+    :param failed: the tasks.
+    :param outcome: of :func:`include.monitoring.carrying.end_training`.
+    """
+    version, promoted = outcome.get("version"), bool(outcome.get("promoted"))
+    why = outcome.get("error") or "The log of that task says why"
+    if promoted and "verify" in failed:
+        what = f"{family} {version} was not verified and STILL SERVES"
+        now = f"Look at it, or go back: ragworks rollback-model {family}"
+    elif promoted:
+        what = f"A training of the {family} failed, and its version {version} serves"
+        now = f"To go back: ragworks rollback-model {family}"
+    else:
+        taken_back = version and "verify" in failed
+        what = f"{family} {version} was taken back" if taken_back else f"A training of the {family} failed"
+        now = "What served before serves"
+    return what, f"Run {run_key}, task {', '.join(failed)}. {why}. {now}; see: ragworks models {family}"
 
 
 def _failed_tasks(context: Context, among: set[str]) -> list[str]:
