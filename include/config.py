@@ -413,6 +413,7 @@ class Training(_Section):
     :param max_slice_loss: most that any slice of the golden queries may lose, when it surely loses.
     :param answer_budget_ms: what 95 of 100 answers of a trained language model must be written within where it is judged.
     :param clients: questions asked at once when latency is measured; 95 of 100 must stay within `retrieval.latency_budget_ms`.
+    :param latency_device: where the models of searches run when latency is measured: on what they run when users ask.
     :param approval_hours: how long a decision waits for a person; then it is a no.
     :param alternatives: other embedders to score beside a trained one, each as a section `embedding`.
     :param llm_base: language model whose adapters are trained: a folder, or a name on the hub; empty: none is named.
@@ -425,6 +426,7 @@ class Training(_Section):
     max_slice_loss: float = Field(default=0.05, ge=0, le=1)
     answer_budget_ms: float = Field(default=60_000, gt=0)
     clients: int = Field(default=4, ge=1, le=64)
+    latency_device: Literal["cpu", "cuda"] = "cpu"
     approval_hours: float = Field(default=72, gt=0, le=24 * 90)
     alternatives: tuple[Embedding, ...] = Field(default=(), strict=False)
     llm_base: str = Field(default="", max_length=1000)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from include.embedding import models
+from include.embedding.device import device
 from include.errors import BadConfiguration
 
 if TYPE_CHECKING:
@@ -104,9 +105,13 @@ class LocalEmbedder:
         return np.asarray(vectors, dtype=np.float32)
 
 
-@lru_cache(maxsize=8)  # as many as open_recorded keeps
 def _load(folder: Path) -> Any:
-    """The model, once per process."""
+    """The model, once per process and device."""
+    return _loaded(folder, device())
+
+
+@lru_cache(maxsize=8)  # as many as open_recorded keeps
+def _loaded(folder: Path, where: str) -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
     from sentence_transformers import SentenceTransformer
@@ -114,6 +119,6 @@ def _load(folder: Path) -> Any:
 
     transformers_logging.disable_progress_bar()
     try:
-        return SentenceTransformer(str(folder), local_files_only=True)
+        return SentenceTransformer(str(folder), device=where, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise BadConfiguration(f"model {folder} does not load", str(error).splitlines()[0], "Check its files") from error

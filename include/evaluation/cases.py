@@ -84,6 +84,15 @@ def slices(queries: Sequence[GoldenQuery], keys: Sequence[str] = ()) -> dict[str
     return {key: values for key, values in sorted(found.items()) if 2 <= len(values) <= MAX_SLICES}
 
 
+def unsliced(queries: Sequence[GoldenQuery]) -> dict[str, int]:
+    """Metadata key → how many values it has, of the keys that have too many to slice by."""
+    found: dict[str, set[str]] = {}
+    for query in queries:
+        for key, value in query.metadata.items():
+            found.setdefault(key, set()).update(_values(value))
+    return {key: len(values) for key, values in sorted(found.items()) if len(values) > MAX_SLICES}
+
+
 def _values(value: Any) -> list[str]:
     """A list counts by each of its elements; an object by none."""
     if isinstance(value, dict) or value is None:

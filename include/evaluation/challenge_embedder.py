@@ -19,6 +19,7 @@ from include.evaluation.comparison import verdict
 from include.evaluation.contenders import Contender, serving_reranker, trained
 from include.evaluation.timing import first_search, under_load
 from include.indexing.candidate import build_candidate, drop_candidates
+from include.registry.gate_scores import CHALLENGER_PAIR, CHAMPION_PAIR
 from include.store.generations import REFERENCE
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ MATRIX = 300  # questions that are asked with the second stage too: reading cand
 def compare_embedders(trial: Trial) -> dict[str, Any]:
     """The sides: ``champion`` (the live index), ``challenger``, ``base`` and ``alternative_<n>``, all with one stage.
 
-    Where a reranker serves also ``champion_reranked`` and ``challenger_reranked``, with it.
+    Where a reranker serves also ``champion_reranked`` and ``challenger_reranked``, with it; these are timed too.
     """
     embedding = _here(trial, trial.run.artifact or "")
     model = open_embedder(embedding, trial.settings)
@@ -66,7 +67,8 @@ def compare_embedders(trial: Trial) -> dict[str, Any]:
     (again,) = ask([champion.side(trial)], queries[:CONTROL], top_k=TOP_K, progress=trial.progress)
     measured.part["champion_again"] = again
     matrix = _matrix(trial, measured, reranker) if reranker else None
-    measured.latency = under_load(trial, [champion, challenger], queries, top_k=TOP_K, cold_ms=cold)
+    pairs = [measured.contenders[name] for name in (CHAMPION_PAIR, CHALLENGER_PAIR)] if reranker else []
+    measured.latency = under_load(trial, [champion, challenger, *pairs], queries, top_k=TOP_K, cold_ms=cold)
     return assemble(trial, head, measured) | {
         "served_reranker": reranker.name if reranker else None,
         "matrix": matrix,

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from include.embedding.device import nearest
 from include.errors import BadData
 from include.evaluation import report
 from include.evaluation.asking import columns
-from include.evaluation.cases import Cases, slices
+from include.evaluation.cases import Cases, slices, unsliced
 from include.evaluation.measures import measure_names
 from include.indexing.hashing import text_hash
 from include.store import comparable
@@ -116,8 +117,10 @@ def assemble(trial: Trial, head: Mapping[str, Any], measured: Measured) -> dict[
         },
         "scores": _scores(measured),
         "slices": by_metadata,
+        "unsliced": unsliced(cases.queries),
         "latency": {
             "clients": trial.collection.training.clients,
+            "device": nearest(trial.collection.training.latency_device).partition(":")[0],
             "budget_ms": trial.collection.retrieval.latency_budget_ms,
             "sides": measured.latency,
         },

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from include.errors import BadConfiguration
 from include.evaluation import model_plots, plots
 from include.evaluation.page import STYLE, TEMPLATE
+from include.registry.gate_scores import CHALLENGER, CHALLENGER_PAIR
 
 if TYPE_CHECKING:
     from include.config import Settings
@@ -163,11 +164,12 @@ def _headline(run: ModelRun, evaluation: dict[str, Any]) -> list[tuple[str, str]
     figures: list[tuple[str, str]] = []
     if "comparison" in evaluation:
         one = evaluation["comparison"]["measures"][evaluation["measure"]]
+        timed = evaluation["latency"]["sides"]
         figures += [
             (f"{evaluation['measure']}, champion", f"{one['champion']:.3f}"),
             (f"{evaluation['measure']}, challenger", f"{one['challenger']:.3f}"),
             ("difference", f"{one['mean']:+.3f}"),
-            ("p95 under load", f"{evaluation['latency']['sides']['challenger']['warm']['p95_ms']:,.0f} ms"),
+            ("p95 under load", f"{(timed.get(CHALLENGER_PAIR) or timed[CHALLENGER])['warm']['p95_ms']:,.0f} ms"),
         ]
     if run.training.get("seconds"):
         figures.append(("trained for", f"{run.training['seconds'] / 60:,.1f} min"))

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from include.embedding.device import nearest, on_device
 from include.evaluation.asking import ask
 from include.evaluation.latency import describe_latency
 from include.store.pool import open_pool
@@ -37,11 +38,16 @@ def under_load(
 ) -> dict[str, dict[str, Any]]:
     """Side → percentiles of a whole search, with ``training.clients`` asked at once; warm, and the first one apart.
 
+    Models run on ``training.latency_device``, as those that serve do: the pod that judges may have a GPU that they have not.
+
     :param queries: the first PER_BLOCK are asked, in BLOCKS rounds.
     """
-    clients = trial.collection.training.clients
-    with open_pool(trial.settings, max_size=clients + SPARE) as pool:  # none waits for a connection
-        return _timed(replace(trial, pool=pool), contenders, queries[:PER_BLOCK], top_k, clients, cold_ms)
+    clients, where = trial.collection.training.clients, nearest(trial.collection.training.latency_device)
+    with on_device(where), open_pool(trial.settings, max_size=clients + SPARE) as pool:  # none waits for a connection
+        here = replace(trial, pool=pool)
+        for contender in contenders:  # on that device it may be loaded for the first time
+            contender.side(here).find(queries[0].query, top_k)
+        return _timed(here, contenders, queries[:PER_BLOCK], top_k, clients, cold_ms)
 
 
 def _timed(

@@ -22,6 +22,7 @@ class GateRule:
     :param differing: queries that must tell the two apart (:class:`include.evaluation.comparison.Rule`).
     :param min_slice_queries: slices with fewer are named, and not judged.
     :param min_searches: timed searches below which a 95th percentile says nothing: it would rest on one of them.
+    :param latency_device: where searches must have been timed; an evaluation that does not say where is not asked.
     """
 
     min_queries: int = 50
@@ -32,6 +33,7 @@ class GateRule:
     confidence: float = 0.95
     min_slice_queries: int = 20
     min_searches: int = 40
+    latency_device: str = "cpu"
 
     @classmethod
     def of(cls, collection: Collection, family: str = "") -> GateRule:
@@ -41,7 +43,8 @@ class GateRule:
         """
         training = collection.training
         budget = training.answer_budget_ms if family == "llm" else collection.retrieval.latency_budget_ms
-        return cls(training.min_queries, training.min_effect, training.max_slice_loss, budget)
+        return cls(training.min_queries, training.min_effect, training.max_slice_loss, budget,
+                   latency_device=training.latency_device)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,9 +161,17 @@ def slices(evaluation: Mapping[str, Any], scores: Scores, rule: GateRule) -> Ite
         why = f"More than {rule.max_slice_loss:g} is lost on a slice: {_some(losing)}"
         yield _refused("slice", why, "Train on pairs of that kind too, or allow the loss with training.max_slice_loss")
     lower = [f"{name} {one.mean:+.4f}" for name, one in worse.items() if one.mean >= -rule.max_slice_loss]
+    perhaps = [
+        f"{name} {one.mean:+.4f} ({one.differing} of {one.queries} queries differ)"
+        for name, one in sorted(found.items(), key=lambda item: item[1].mean)
+        if one.mean < -rule.max_slice_loss and name not in worse
+    ]
+    wide = [f"{key} ({values})" for key, values in (evaluation.get("unsliced") or {}).items()]
     parts = [
+        f"May lose more than {rule.max_slice_loss:g}, though it is not sure: {_some(perhaps)}." if perhaps else "",
         f"Surely lower, within training.max_slice_loss: {', '.join(lower)}." if lower else "",
         f"Too few queries to judge (under {rule.min_slice_queries}): {_some(few)}." if few else "",
+        f"Not looked at by slice, for it has too many values: {_some(wide)}." if wide else "",
     ]
     yield Finding("slices", " ".join(part for part in parts if part), {n: one.as_dict() for n, one in found.items()})
 
@@ -172,24 +180,32 @@ def latency(evaluation: Mapping[str, Any], scores: Scores, rule: GateRule) -> It
     """In time for 95 of 100, however good it is."""
     measured = evaluation.get("latency") or {}
     sides = measured.get("sides") or {}
-    challenger, champion = (_p95(sides.get(side)) for side in (CHALLENGER, CHAMPION))
-    searches = (sides.get(CHALLENGER) or {}).get("searches") or 0
+    paired = bool(evaluation.get("served_reranker"))  # of an embedder: what users wait for is the two together
+    new, old = (CHALLENGER_PAIR, CHAMPION_PAIR) if paired else (CHALLENGER, CHAMPION)
+    challenger, champion = (_p95(sides.get(side)) for side in (new, old))
+    searches = (sides.get(new) or {}).get("searches") or 0
     if challenger is None:
-        yield _refused("latency", "it is not known how long a search with the challenger takes", "Evaluate again")
+        together = " and the reranker that serves" if paired else ""
+        yield _refused("latency", f"it is not known how long a search with the challenger{together} takes", "Evaluate again")
         return
     if searches < rule.min_searches:
         why = f"only {searches} searches with the challenger were timed, and at least {rule.min_searches} are needed"
         yield _refused("latency", why, "Evaluate again with more golden queries")
+        return
+    if (where := measured.get("device")) not in (None, rule.latency_device):
+        why = f"searches were timed on {where}, and those of users run on {rule.latency_device}"
+        yield _refused("latency", why, f"Evaluate again where there is {rule.latency_device}, or set training.latency_device")
         return
     clients = measured.get("clients", 1)
     what = "answers" if evaluation.get("family") == "llm" else "searches"
     figures = {"challenger_p95_ms": challenger, "champion_p95_ms": champion, "budget_ms": rule.latency_budget_ms,
                "clients": clients, "searches": searches}  # fmt: skip
     now = "" if champion is None else f"; with what serves now {champion:,.0f} ms"
+    what += " with the reranker that serves" if paired else ""
     said = f"95 of 100 {what} take up to {challenger:,.0f} ms with {clients} asked at once{now}"
     if challenger > rule.latency_budget_ms:
         too_slow = champion is not None and champion > rule.latency_budget_ms
-        fewer = "fewer candidates (retrieval.rerank_candidates), " if evaluation.get("family") == "reranker" else ""
+        fewer = "fewer candidates (retrieval.rerank_candidates), " if paired or evaluation.get("family") == "reranker" else ""
         setting = "training.answer_budget_ms" if evaluation.get("family") == "llm" else "retrieval.latency_budget_ms"
         fix = f"It takes {fewer}a smaller model, or a higher {setting}"
         if too_slow:

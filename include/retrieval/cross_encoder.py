@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from include.embedding import models
+from include.embedding.device import device
 from include.errors import BadConfiguration, ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 CPU_BATCH, GPU_BATCH = 8, 128  # pairs; docs/reranking.md has the figures for two cores
 _HEAD = "ForSequenceClassification"
-_loading: dict[tuple[Path, int], threading.Lock] = {}
+_loading: dict[tuple[Path, int, str], threading.Lock] = {}
 
 
 class CrossEncoderReranker:
@@ -96,13 +97,14 @@ def has_head(folder: Path) -> bool:
 
 
 def _load(folder: Path, window: int) -> Any:
-    """The model, once per process, also when two threads ask for it first; one that is loading holds up no other."""
-    with _loading.setdefault((folder, window), threading.Lock()):
-        return _loaded(folder, window)
+    """The model, once per process and device, also when two threads ask for it first; one that is loading holds up no other."""
+    where = device()
+    with _loading.setdefault((folder, window, where), threading.Lock()):
+        return _loaded(folder, window, where)
 
 
 @lru_cache(maxsize=8)  # collections may have a champion each, and the one before it answers while a new one loads
-def _loaded(folder: Path, window: int) -> Any:
+def _loaded(folder: Path, window: int, where: str) -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
     from sentence_transformers import CrossEncoder
@@ -110,7 +112,7 @@ def _loaded(folder: Path, window: int) -> Any:
 
     transformers_logging.disable_progress_bar()
     try:
-        model = CrossEncoder(str(folder), max_length=window, local_files_only=True)
+        model = CrossEncoder(str(folder), max_length=window, device=where, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise BadConfiguration(f"reranker {folder} does not load", str(error).splitlines()[0], "Check its files") from error
     if model.num_labels != 1:

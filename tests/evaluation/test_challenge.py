@@ -11,6 +11,7 @@ import pytest
 from include.config import Embedding, load_collection
 from include.errors import BadConfiguration, BadData
 from include.evaluation import timing
+from include.evaluation.cases import slices, unsliced
 from include.evaluation.challenge import baseline, evaluate_challenger
 from include.evaluation.measures import measure_names
 from include.evaluation.model_page import render_model
@@ -116,8 +117,9 @@ def test_a_better_embedder(
     assert (old["generation"], new["embedder"]["dimension"]) == (1, 384)
     assert new["measures"]["ndcg@10"]["value"] > old["measures"]["ndcg@10"]["value"] + 0.05
     assert set(new["measures"]) == set(measure_names(10))
-    assert set(found["slices"]) == {"section"}
+    assert (set(found["slices"]), found["unsliced"]) == ({"section"}, {})
     assert found["a_a"]["passed"]
+    assert found["latency"]["device"] == "cpu"
     sides = found["scores"]["sides"]
     assert {len(column) for side in sides.values() for column in side.values()} == {60}
     assert found["scores"]["query_hashes"] == [text_hash(q.query).hex for q in _in_order(pool)]
@@ -154,6 +156,14 @@ def _in_order(pool: Pool) -> list[golden.GoldenQuery]:
     with pool.connection() as connection:
         (collection,) = connection.execute("select id from ragworks.collection").fetchone() or (0,)
         return sorted(golden.golden_queries(connection, collection), key=lambda q: text_hash(q.query))
+
+
+def test_keys_that_are_not_sliced_are_named() -> None:
+    """More than 20 values are a list of names and no table; the gate says that nobody looked at them."""
+    queries = [
+        replace(q, metadata={**q.metadata, "page": n, "tags": [str(n % 19), "all"]}) for n, q in enumerate(golden_queries())
+    ]
+    assert (set(slices(queries)), unsliced(queries)) == ({"section", "tags"}, {"page": 60})
 
 
 def test_a_ruined_embedder(start: Callable[..., None], settings: Settings, pool: Pool, models: dict[str, Path]) -> None:
@@ -279,6 +289,9 @@ def test_the_pair_is_judged(start: Callable[..., None], settings: Settings, pool
     assert matrix["pair"]["mean"] == pytest.approx(matrix["new"]["with"] - matrix["old"]["with"], abs=2e-4)
     assert found["served_reranker"] == str(models["reader"])
     assert "pair" in decision.verdicts
+    timed = found["latency"]["sides"]
+    assert set(timed) == {"champion", "challenger", "champion_reranked", "challenger_reranked"}
+    assert decision.verdicts["latency"]["challenger_p95_ms"] == timed["challenger_reranked"]["warm"]["p95_ms"]
     assert "With the reranker that serves" in render_model(_row(pool), "handbook")
     without = found | {"scores": {"sides": {k: v for k, v in found["scores"]["sides"].items() if "reranked" not in k}}}
     from include.registry.decision import GateRule
@@ -335,11 +348,27 @@ def test_another_champion_meanwhile(
     evaluate_challenger(settings, pool, "trial", progress=Silent())
     collection(embedding={"model": str(models["pooled"])}, retrieval=RETRIEVAL, training=TRAINING)
     index(settings, "handbook")
+    ((other,),) = query(settings, "select id from ragworks.generation where state = 'live'")
     with pytest.raises(BadData, match="what serves is not what it was compared with"):
         judge(settings, pool, "trial")
     with open_pool(settings) as own:
         activate(own, "handbook", 1)
     assert judge(settings, pool, "trial").accepted
+    assert evaluate_challenger(settings, pool, "trial", progress=Silent()) == _row(pool).evaluation  # it still counts
+    with open_pool(settings) as own:
+        activate(own, "handbook", other)
+    with pool.connection() as connection:
+        model_runs.change(connection, _row(pool).id, artifact=str(models["same"] / "nowhere"))
+    with pytest.raises(BadConfiguration, match="does not exist"):  # accepted, and waited for a click
+        evaluate_challenger(settings, pool, "trial", progress=Silent())
+    kept = _row(pool)
+    assert (kept.state, kept.gate, kept.evaluation) == ("trained", None, None)  # it has proved nothing about this one
+    with pool.connection() as connection:  # as the end of its run leaves it
+        model_runs.change(connection, kept.id, artifact=str(models["same"]), state="failed", error="its run failed in evaluate")
+    evaluate_challenger(settings, pool, "trial", progress=Silent())
+    again = _row(pool)
+    assert (again.state, again.error) == ("evaluated", None)
+    assert again.evaluation["champion"]["embedder"]["model"] == str(models["pooled"])  # type: ignore[index]
 
 
 def test_forget_takes_a_document_out_of_evaluations(

@@ -39,6 +39,12 @@ def _latency(p95: float | None, searches: int = 100) -> dict[str, Any]:
     return {"warm": {"p50_ms": 20.0, "p95_ms": p95, "p99_ms": 99.0}, "searches": searches}
 
 
+def _with_pair(p95: float) -> dict[str, Any]:
+    """Both alone in time; the challenger with the reranker that serves takes so long."""
+    alone = {"champion": _latency(80.0), "challenger": _latency(90.0)}
+    return {"clients": 4, "sides": {**alone, "champion_reranked": _latency(300.0), "challenger_reranked": _latency(p95)}}
+
+
 def _evaluation(old: Sequence[float], new: Sequence[float | None], **changed: Any) -> dict[str, Any]:
     """As :func:`include.evaluation.challenge.evaluate_challenger` leaves it."""
     sides: dict[str, Any] = {
@@ -53,7 +59,7 @@ def _evaluation(old: Sequence[float], new: Sequence[float | None], **changed: An
         "scores": {"sides": sides},
         "slices": {},
         "a_a": {"passed": True},
-        "latency": {"clients": 4, "sides": {"champion": _latency(80.0), "challenger": _latency(90.0)}},
+        "latency": _with_pair(310.0),
         "served_reranker": None,
         **changed,
     }  # fmt: skip
@@ -183,6 +189,26 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
         _evaluation(OLD, BETTER, sides=_pair([*OLD[:100], *[None] * 100], [*BETTER[:100], *[None] * 100]),
                     served_reranker="reranker 3"), []
     ),
+    "in time by itself, and not with the reranker that serves": (
+        _evaluation(OLD, BETTER, sides=_pair(OLD, OLD), served_reranker="reranker 3", latency=_with_pair(501.0)), ["latency"]
+    ),
+    "timed on a device that does not serve": (
+        _evaluation(OLD, BETTER, latency={**_with_pair(310.0), "device": "cuda"}), ["latency"]
+    ),
+    "timed on the device that serves": (_evaluation(OLD, BETTER, latency={**_with_pair(310.0), "device": "cpu"}), []),
+    "the pair was not timed": (
+        _evaluation(OLD, BETTER, sides=_pair(OLD, OLD), served_reranker="reranker 3",
+                    latency={"sides": {"champion": _latency(80.0), "challenger": _latency(90.0)}}), ["latency"]
+    ),
+    "five of twenty fall from 1 to 0": (
+        # chance makes five of five one in 16; the mean is five times the limit, and a person is told
+        _evaluation([1.0] * 20 + MIDDLE, [0.0] * 5 + [1.0] * 15 + [0.8] * QUERIES, slices={"part": {"a": list(range(20))}}), []
+    ),
+    "a slice loses by its mean and Holm is not sure": (
+        _evaluation(MIDDLE, _moved(MIDDLE, lambda n: 0.3 if n >= 20 else (0.3 if n % 5 < 2 else -0.3)),
+                    slices={"part": {"a": list(range(20)), "b": list(range(20, 110)), "c": list(range(110, 200))}}), []
+    ),
+    "a key of too many values": (_evaluation(OLD, BETTER, unsliced={"author": 140}), []),
     "a reranker serves and the pair was not asked": (_evaluation(OLD, BETTER, served_reranker="reranker 3"), ["pair"]),
     "a reranker beats the champion, and search is better with none": (
         _evaluation(OLD, BETTER, family="reranker", sides={"first_stage": {"ndcg@10": _moved(BETTER, lambda n: 0.2)}}),
@@ -235,6 +261,20 @@ def test_there_are_many_cases() -> None:
         ("better overall, worse on a slice", "More than 0.05 is lost on a slice: questions with section = how-to lose 0.2"),
         ("a slice of 19 loses all", "Too few queries to judge (under 20): section = rare (19)."),
         ("a slice loses, by less than the limit", "Surely lower, within training.max_slice_loss: section = how-to -0.0"),
+        (
+            "five of twenty fall from 1 to 0",
+            "May lose more than 0.05, though it is not sure: part = a -0.2500 (5 of 20 queries differ).",
+        ),
+        (
+            "a slice loses by its mean and Holm is not sure",
+            "not sure: part = a -0.0600 (20 of 20 queries differ).",
+        ),
+        ("a key of too many values", "Not looked at by slice, for it has too many values: author (140)."),
+        (
+            "in time by itself, and not with the reranker that serves",
+            "95 of 100 searches with the reranker that serves take up to 501 ms with 4 asked at once; with what serves now 300",
+        ),
+        ("timed on a device that does not serve", "Searches were timed on cuda, and those of users run on cpu"),
         ("49 queries", "49 golden queries could be asked, and at least 50 are needed to decide"),
         ("5 differing queries", "Only 5 of 200 golden queries tell the two apart, and at least 6 must"),
         ("effect below the minimum", "surely better, and by too little to be worth a change (less than 0.005)"),
