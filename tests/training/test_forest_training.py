@@ -10,11 +10,14 @@ import pytest
 
 from include.config import Retrieval
 from include.errors import BadData, Transient
+from include.evaluation.challenge import evaluate_challenger
 from include.indexing.progress import Silent
 from include.lexical.terms import analyzer
 from include.registry.artifacts import local_model
+from include.registry.gate import judge
 from include.retrieval.rerank import open_reranker
 from include.retrieval.searcher import Searcher
+from include.store import collections, golden
 from include.store.golden import GoldenQuery, GoldenSpan
 from include.store.pool import open_pool
 from include.store.search import Hit
@@ -76,6 +79,25 @@ def test_shuffled_labels_do_not_help(settings: Settings, pool: Pool, pairs: list
     run = phrases.trained(settings, pool, phrases.shuffled(pairs), "shuffled", **ARGUMENTS)
     dev = run.training["dev"]
     assert dev["blended"]["ndcg@10"] - dev["first_stage"]["ndcg@10"] < 0.1
+
+
+def test_the_gate_stops_what_shuffled_labels_made(
+    settings: Settings, pool: Pool, pairs: list[Pair], documents: Path, collection: Callable[..., str]
+) -> None:
+    """Trained, asked, judged: right labels win on questions that no training saw, the same labels in disorder do not."""
+    source = {"type": "jsonl", "path": str(documents)}
+    in_time = {"mode": "lexical", "latency_budget_ms": 60_000}  # what is too slow is another test
+    collection("phrases", source=source, retrieval=in_time, training={"min_queries": 20, "clients": 1})
+    asked = [GoldenQuery(pair.query, (GoldenSpan(pair.uri),)) for pair in pairs if pair.split == "dev"]
+    with pool.connection() as connection:
+        golden.save(connection, collections.collection_id(connection, "phrases"), asked)
+    for key, rows in (("right", pairs), ("shuffled", phrases.shuffled(pairs))):
+        phrases.trained(settings, pool, rows, key, **ARGUMENTS)
+        evaluate_challenger(settings, pool, key, progress=Silent())
+        decision = judge(settings, pool, key)
+        assert decision.accepted is (key == "right"), decision.reasons
+        assert phrases.row(pool, key).state == ("accepted" if key == "right" else "refused")
+    assert [refusal.rule for refusal in decision.refused_because] == ["quality"]
 
 
 def test_all_labels_alike(settings: Settings, pool: Pool, pairs: list[Pair]) -> None:
