@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,6 @@ from include.cli.serving import count, port
 from include.errors import BadConfiguration
 
 if TYPE_CHECKING:
-    import argparse
-
     from include.cli.output import Output
     from include.config import Settings
     from include.registry.llm_models import TrainedLlm
@@ -50,7 +49,13 @@ def _register_export(commands: Any, common: argparse.ArgumentParser) -> None:
         help="manifests for vLLM (default), files of base and adapters, merged weights, or these in 8 or 4 bits",
     )  # fmt: skip
     parser.add_argument("--to", metavar="PATH", help="file of the manifests (default: stdout), or the folder to write")
-    parser.add_argument("--again", action="store_true", help="leave a folder of merged weights that is there as it is")
+    parser.add_argument(
+        "--again", action="store_true", help="leave a folder of merged weights of this version as it is; of another: refuse"
+    )
+    parser.add_argument(
+        "--expect", action="append", default=[], type=_expected, metavar="VERSION=FINGERPRINT",
+        help="of the adapter; refuse where the registry has another one under this number",
+    )  # fmt: skip
     parser.add_argument("--merged", action="store_true", help="manifests that serve merged weights instead of LoRA modules")
     parser.add_argument("--profile", metavar="NAME", help="of include/k8s/profiles.yaml: which nodes")
     parser.add_argument("--gpus", type=count, default=1, metavar="N", help="of each pod (default 1)")
@@ -98,10 +103,10 @@ def export_llm(args: argparse.Namespace, settings: Settings, output: Output) -> 
         versions = (
             args.versions if args.merged or args.target != "vllm" else export.with_live(settings, pool, name, args.versions)
         )
-        models = export.open_versions(settings, pool, name, versions)
+        models = export.open_versions(settings, pool, name, versions, dict(args.expect))
     result: dict[str, Any] = {"collection": name, "versions": sorted(models), "target": args.target}
     if args.target == "vllm":
-        _write_manifests(args, output, result, name, models)
+        _write_manifests(args, settings, output, result, name, models)
         return
     if args.to is None:
         raise BadConfiguration("--to is missing", f"{args.target} writes a folder", "Name one")
@@ -110,7 +115,7 @@ def export_llm(args: argparse.Namespace, settings: Settings, output: Output) -> 
         result |= {"files": export.export_files(name, models, target)}
     elif len(models) > 1:
         raise BadConfiguration(f"{len(models)} versions", f"{args.target} writes the weights of one", "Name one")
-    elif not (args.again and target.is_dir()):
+    elif not (args.again and export.already_merged(next(iter(models.values())), target)):
         (model,) = models.values()
         packing = "" if args.target == "merged" else args.target
         result |= {"proof": export.export_merged(model, target, packing=packing)}
@@ -118,8 +123,20 @@ def export_llm(args: argparse.Namespace, settings: Settings, output: Output) -> 
     output.line(f"llm {', '.join(map(str, models))} of {name} as {args.target}: {target}")
 
 
+def _expected(text: str) -> tuple[int, str]:
+    version, _, fingerprint = text.partition("=")
+    if not version.isdecimal() or not fingerprint:
+        raise argparse.ArgumentTypeError(f"{text!r} is not VERSION=FINGERPRINT")
+    return int(version), fingerprint
+
+
 def _write_manifests(
-    args: argparse.Namespace, output: Output, result: dict[str, Any], name: str, models: dict[int, TrainedLlm]
+    args: argparse.Namespace,
+    settings: Settings,
+    output: Output,
+    result: dict[str, Any],
+    name: str,
+    models: dict[int, TrainedLlm],
 ) -> None:
     from pathlib import Path
 
@@ -129,7 +146,7 @@ def _write_manifests(
     from include.serving.llm.manifests import Placing
 
     placing = Placing(
-        name, args.image, args.exporter_image, 0, args.gpus, args.replicas, args.merged,
+        name, args.image, args.exporter_image, 0, settings.environment, args.gpus, args.replicas, args.merged,
         export.profile(args.profile) if args.profile else None,
     )  # fmt: skip
     made = export.manifests(name, models, placing)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import kubernetes_validate
 import pytest
 
 from include.cli.main import build_parser
 from include.embedding.models import read_json
-from include.errors import BadConfiguration
+from include.errors import BadConfiguration, BadData
+from include.registry.artifacts import hashes
 from include.registry.llm_models import TrainedLlm
-from include.serving.llm.export import export_files, export_merged, manifests, profile
+from include.serving.llm.export import already_merged, export_files, export_merged, manifests, profile
 from include.serving.llm.manifests import Placing, refusals, vllm_arguments
 from include.serving.llm.packed import PackedLinear, pack_in_place, pack_nf4, unpack_nf4
 from include.serving.llm.reduced import load_reduced
@@ -23,10 +25,7 @@ from include.training.llm.probes import distance, logits_of, probe_tokens
 from include.training.llm.quantised import nf4_round_trip
 from tests.training.llm.tiny import make_adapter, make_base
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-PLACING = Placing("help_desk", "vllm/vllm-openai:v0.11.0", "ragworks:0.1.0", 0)
+PLACING = Placing("help_desk", "vllm/vllm-openai:v0.11.0", "ragworks:0.1.0", 0, "staging")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +52,8 @@ def test_manifests(models: dict[int, TrainedLlm], merged: bool) -> None:
     assert vllm["resources"]["limits"]["nvidia.com/gpu"] == str(placing.gpus)
     arguments = build_parser().parse_args(exporter["command"][3:] + exporter["args"])
     assert (arguments.versions, arguments.collection) == (sorted(chosen), "help_desk")
+    assert dict(arguments.expect) == {version: model.adapter.fingerprint for version, model in chosen.items()}
+    assert {"name": "RAGWORKS_ENV", "value": "staging"} in exporter["env"]
     given = vllm["args"]
     if merged:
         assert (given[1], given[3]) == (arguments.to, "ragworks-help_desk@3")
@@ -92,11 +93,36 @@ def test_files(models: dict[int, TrainedLlm], tmp_path: Path) -> None:
         assert read_adapter(tmp_path / "models" / "adapters" / f"help_desk-{version}").fingerprint == model.adapter.fingerprint
 
 
+def test_files_of_another_model_are_replaced_or_refused(models: dict[int, TrainedLlm], tmp_path: Path) -> None:
+    """Weights of one shape have one size: content decides. And what is edited there is not edited in the registry."""
+    target = tmp_path / "models"
+    found = export_files("help_desk", {2: models[2]}, target)
+    weights = Path(found["2"]) / "adapter_model.safetensors"
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1
+    weights.write_bytes(changed)
+    assert read_adapter(models[2].adapter.folder, fingerprint=models[2].adapter.fingerprint)
+    base = Path(found["base"]) / "model.safetensors"
+    stale = bytearray(base.read_bytes())
+    stale[-1] ^= 1
+    base.unlink()
+    base.write_bytes(stale)
+    assert export_files("help_desk", {2: models[2]}, target) == found
+    assert read_adapter(Path(found["2"]), fingerprint=models[2].adapter.fingerprint)
+    assert hashes(base.parent) == hashes(models[2].base.folder)
+    (base.parent / "model-00002.safetensors").write_bytes(b"left over")
+    with pytest.raises(BadData, match="another base"):
+        export_files("help_desk", {2: models[2]}, target)
+
+
 @pytest.mark.parametrize("packing", ["int8", "nf4"])
 def test_fewer_bits(models: dict[int, TrainedLlm], packing: str, tmp_path: Path) -> None:
     """The merged model in 8 or 4 bits: smaller, read back as it was written, and no further off than rounding explains."""
     assert export_merged(models[2], tmp_path / "full")["passed"]
-    export_merged(models[2], tmp_path / packing, packing=packing)
+    told = export_merged(models[2], tmp_path / packing, packing=packing)["reduced"]
+    assert already_merged(models[2], tmp_path / packing)
+    with pytest.raises(BadData, match=models[2].adapter.fingerprint):
+        already_merged(models[3], tmp_path / packing)
     full = load_base(find_base(str(tmp_path / "full")))
     probes = probe_tokens(load_tokenizer(models[2].base))
     reference = logits_of(full, probes)
@@ -104,6 +130,7 @@ def test_fewer_bits(models: dict[int, TrainedLlm], packing: str, tmp_path: Path)
     pack_in_place(made, packing)
     assert distance(logits_of(made, probes), written)["relative"] < 1e-6
     gap = distance(reference, written)
+    assert told == {"packing": packing, **gap}
     assert 0 < gap["relative"] < (0.1 if packing == "int8" else 0.6)
     sizes = [(tmp_path / one / "model.safetensors").stat().st_size for one in ("full", packing)]
     assert sizes[1] < 0.8 * sizes[0]

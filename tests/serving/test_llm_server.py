@@ -27,6 +27,7 @@ from include.registry.promotion import promote
 from include.registry.rollback import roll_back_model
 from include.serving.llm import roster as rosters
 from include.serving.llm.app import create_llm_app
+from include.serving.llm.export import open_versions
 from include.serving.llm.options import LlmOptions
 from include.serving.llm.roster import Roster
 from include.serving.options import Options
@@ -191,6 +192,11 @@ def test_chat_completions_use_the_champion(world: World) -> None:
     assert [one["document"] for one in whole.citations]  # type: ignore[attr-defined]
 
 
+def _names(replies: list[httpx.Response], version: int) -> bool:
+    """Whether the newest answer is by this version, or failed."""
+    return bool(replies) and (replies[-1].status_code != 200 or f"handbook@{version}" in replies[-1].text)
+
+
 def test_swaps_under_load(world: World) -> None:
     """Promotions and rollbacks while questions are answered: none fails, and each answer is by the adapter that it names."""
     first, second = world.versions["first"], world.versions["second"]
@@ -208,9 +214,12 @@ def test_swaps_under_load(world: World) -> None:
         for thread in threads:
             thread.start()
         try:
-            for step in (lambda: world.promote(second), world.back, lambda: world.promote(second), world.back):
+            steps = (lambda: world.promote(second), world.back)
+            for step, version in zip(steps * 2, (second, first) * 2, strict=True):
                 step()
-                time.sleep(0.7)
+                limit = time.monotonic() + 60
+                while not (_names(direct, version) and _names(asked, version)) and time.monotonic() < limit:
+                    time.sleep(0.05)
         finally:
             stop.set()
             for thread in threads:
@@ -285,6 +294,16 @@ def test_only_what_opens_is_promoted(world: World, tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-4] + b"abcd")
     with pytest.raises(BadData, match="not the file that was saved"):
         world.promote(version)
+
+
+def test_a_number_is_not_exported_as_another_adapter(world: World) -> None:
+    """Manifests say which adapter a number was where they were written; here it may be another one."""
+    first, second = sorted(world.versions.values())
+    made = open_versions(world.settings, world.pool, "handbook", [first, second])
+    told = {version: model.adapter.fingerprint for version, model in made.items()}
+    assert open_versions(world.settings, world.pool, "handbook", [first, second], told) == made
+    with pytest.raises(BadData, match=f"llm {first} of handbook .* is expected"):
+        open_versions(world.settings, world.pool, "handbook", [first, second], {first: told[second]})
 
 
 def test_the_passport_is_not_believed_blindly(world: World) -> None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-import torch
-from transformers import GenerationConfig
-
 from include.evaluation.llm.writer import Writer
 from include.serving.llm.engine import Engine
 from include.serving.llm.writing import Ask, Ended
@@ -27,6 +24,8 @@ WORDS = 24
 
 def _likeliest(base: Base, adapter: Adapter, count: int) -> list[int]:
     """Tokens one by one, by the logits alone."""
+    import torch
+
     tokenizer = load_tokenizer(base)
     text = tokenizer.apply_chat_template(ASKED, tokenize=False, add_generation_prompt=True)
     ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -56,6 +55,8 @@ def _served(base: Base, adapter: Adapter) -> str:
 
 
 def test_penalties_of_the_base_are_not_applied_and_each_ends_at_the_same_token(tmp_path: Path) -> None:
+    from transformers import GenerationConfig
+
     folder = make_base(tmp_path / "base")
     adapter = read_adapter(make_adapter(folder, tmp_path / "adapter"))
     likeliest = _likeliest(find_base(str(folder)), adapter, WORDS)

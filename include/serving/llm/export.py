@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import uuid
 from contextlib import suppress
@@ -11,14 +12,16 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from include.config import PROJECT_ROOT
+from include.embedding.models import read_json
 from include.errors import BadConfiguration, BadData
 from include.registry.llm_models import TrainedLlm, open_trained
 from include.registry.stores import MANIFEST, translated
 from include.serving.llm.manifests import BASE, Placing, adapter_folder, refusals, vllm_manifests
 from include.store import collections, deployments, model_versions
+from include.training.llm.adapters import read_adapter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from include.config import Settings
     from include.store.pool import Pool
@@ -26,14 +29,24 @@ if TYPE_CHECKING:
 PROFILES = PROJECT_ROOT / "include" / "k8s" / "profiles.yaml"
 
 
-def open_versions(settings: Settings, pool: Pool, collection: str, versions: Sequence[int]) -> dict[int, TrainedLlm]:
-    """Versions of a collection's language model, each compared with what the registry knows of it.
+def open_versions(
+    settings: Settings, pool: Pool, collection: str, versions: Sequence[int], expected: Mapping[int, str] | None = None
+) -> dict[int, TrainedLlm]:
+    """Versions of a collection's language model in this environment, each compared with what the registry knows of it.
 
-    :raises BadData: no such version, or it is not as it was saved.
+    :param expected: fingerprint of the adapter that a version must be, for whoever wrote down numbers elsewhere.
+    :raises BadData: no such version, it is not as it was saved, or another one than expected.
     """
     with pool.connection() as connection:
         number = collections.collection_id(connection, collection)
         runs = {v: model_versions.run_of(connection, settings.environment, "llm", number, v) for v in versions}
+    for version, fingerprint in (expected or {}).items():
+        known = runs[version].fingerprint if version in runs else None
+        if known != fingerprint:
+            raise BadData(
+                f"llm {version} of {collection} in {settings.environment}", f"it is {known}, and {fingerprint} is expected",
+                "Set RAGWORKS_ENV to the environment whose number this is, or write the manifests again",
+            )  # fmt: skip
     return {v: open_trained(settings, run.artifact, run.base, fingerprint=run.fingerprint) for v, run in runs.items()}
 
 
@@ -67,32 +80,38 @@ def profile(name: str) -> dict[str, Any]:
 
 
 def export_files(collection: str, models: dict[int, TrainedLlm], target: Path) -> dict[str, str]:
-    """Base and adapters side by side, each file whole; what is there already stays.
+    """Base and adapters side by side, each file whole; what is there already and the same stays.
+
+    Adapters are copies: an edit of them does not reach the registry. The base's files are hard links where that is possible.
 
     :return: where each lies.
     :raises BadConfiguration: the versions have different bases.
+    :raises BadData: what lies there in the end is not what was to be exported, as with files of another model beside it.
     """
     adapters = {version: model.adapter for version, model in models.items()}
     if len({adapter.base_digest for adapter in adapters.values()}) > 1:
         raise BadConfiguration(f"export of {collection}", refusals(adapters, merged=False)[0])
     base = next(iter(models.values())).base
     with translated(str(target)):
-        for path in sorted(base.folder.rglob("*")):
-            if path.is_file():
-                _place(path, target / BASE / path.relative_to(base.folder))
+        for name in sorted(_files(base.folder)):
+            _place(base.folder / name, target / BASE / name, link=True)
         for version, adapter in adapters.items():
             for name in (*adapter.files, MANIFEST):
                 _place(adapter.folder / name, target / adapter_folder(collection, version) / name)
+    if over := sorted(_files(target / BASE) - _files(base.folder)):
+        raise BadData(f"export to {target / BASE}", f"{over[0]} of another base lies there too", "Choose an empty folder")
+    for version, adapter in adapters.items():
+        read_adapter(target / adapter_folder(collection, version), fingerprint=adapter.fingerprint)
     return {BASE: str(target / BASE), **{str(v): str(target / adapter_folder(collection, v)) for v in adapters}}
 
 
 def export_merged(model: TrainedLlm, target: Path, *, packing: str = "") -> dict[str, Any]:
     """Base and adapter as full weights, proved by weights and logits; with ``packing`` int8 or nf4 then in fewer bits.
 
-    :return: the proof.
+    :return: the proof; of fewer bits also ``reduced``: how far their logits are from the merged model's, measured.
     :raises BadData: the merge is not what it should be; nothing is left.
     """
-    from include.serving.llm.reduced import write_reduced
+    from include.serving.llm.reduced import reduced_gap, write_reduced
     from include.training.llm.merging import merge_into_base
     from include.training.llm.proofs import prove_full_weights
 
@@ -104,21 +123,52 @@ def export_merged(model: TrainedLlm, target: Path, *, packing: str = "") -> dict
             raise BadData(f"merge of {model.adapter.folder.name}", proof["reason"], "Serve base and adapter instead")
         if packing:
             write_reduced(merged, packing, target)
+            proof["reduced"] = {"packing": packing, **reduced_gap(merged, target)}
         else:
             merged.rename(target)
     return proof
 
 
-def _place(source: Path, target: Path) -> None:
-    """A hard link where that is possible, else a copy that appears whole."""
+def already_merged(model: TrainedLlm, target: Path) -> bool:
+    """Whether a folder holds this base and adapter as full or packed weights.
+
+    :raises BadData: it holds those of another.
+    """
+    if not target.is_dir():
+        return False
+    found = read_json(target, MANIFEST)
+    if found.get("adapter") != model.adapter.fingerprint:
+        raise BadData(f"folder {target}", f"it holds {found.get('adapter') or 'something else'}", "Choose another place")
+    return True
+
+
+def _files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def _place(source: Path, target: Path, *, link: bool = False) -> None:
+    """A copy that appears whole, or a hard link where that is possible; a file of the same content stays."""
     found = source.resolve()
-    if target.is_file() and target.stat().st_size == found.stat().st_size:
+    if target.is_file() and _same(found, target, link=link):
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    with suppress(OSError):
-        target.hardlink_to(found)
-        return
+    if link:
+        target.unlink(missing_ok=True)
+        with suppress(OSError):
+            target.hardlink_to(found)
+            return
     beside = target.with_name(f".{uuid.uuid4().hex}")
     shutil.copyfile(found, beside)
-    beside.rename(target)
+    beside.replace(target)
+
+
+def _same(source: Path, target: Path, *, link: bool) -> bool:
+    """By content: weights of one shape have one size, whatever they are."""
+    if target.samefile(source):
+        return link
+    return target.stat().st_size == source.stat().st_size and _sha256(target) == _sha256(source)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

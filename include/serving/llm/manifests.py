@@ -14,7 +14,7 @@ from include.answering.champion import model_name
 from include.errors import BadConfiguration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from include.training.llm.adapters import Adapter
 
@@ -31,6 +31,7 @@ class Placing:
     :param image: of vLLM; ``exporter`` the project's own, whose `export-llm` brings the weights.
     :param gpus: of one pod, over which the model is split.
     :param bytes: of the base's weights in their files.
+    :param environment: whose version numbers these are: each environment counts its own.
     :param merged: full weights of one version, instead of LoRA modules.
     :param profile: a profile of include/k8s/profiles.yaml: node_selector, tolerations, cpu.
     """
@@ -39,6 +40,7 @@ class Placing:
     image: str
     exporter: str
     bytes: int
+    environment: str = "production"
     gpus: int = 1
     replicas: int = 1
     merged: bool = False
@@ -137,7 +139,7 @@ def _pod(placing: Placing, adapters: Mapping[int, Adapter]) -> dict[str, Any]:
         "automountServiceAccountToken": False, **placed,
         "securityContext": {"fsGroup": 50000, "seccompProfile": {"type": "RuntimeDefault"}},
         "terminationGracePeriodSeconds": 120,
-        "initContainers": [_exporter(placing, sorted(adapters), weights)],
+        "initContainers": [_exporter(placing, adapters, weights)],
         "containers": [{
             "name": "vllm", "image": placing.image, "args": arguments,
             "ports": [{"name": "http", "containerPort": 8000}],
@@ -166,15 +168,26 @@ def _pod(placing: Placing, adapters: Mapping[int, Adapter]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _exporter(placing: Placing, versions: Sequence[int], weights: int) -> dict[str, Any]:
-    """Brings the files from the registry, after their hashes were compared; merging holds the weights in memory."""
+def _exporter(placing: Placing, adapters: Mapping[int, Adapter], weights: int) -> dict[str, Any]:
+    """Brings the files from the registry, after their hashes were compared; merging holds the weights in memory.
+
+    It is told which adapters it must find: a number alone means another one in another environment or database.
+    """
+    versions = sorted(adapters)
+    expected = [text for version in versions for text in ("--expect", f"{version}={adapters[version].fingerprint}")]
     target = "merged" if placing.merged else "files"
     place = f"{FOLDER}/merged" if placing.merged else FOLDER
     memory = f"{(2 * weights if placing.merged else 0) + 2048}Mi"
-    home = {"RAGWORKS_HOME": f"{FOLDER}/.ragworks", "HF_HOME": f"{FOLDER}/.hub", "HOME": "/tmp"}
+    home = {
+        "RAGWORKS_ENV": placing.environment,
+        "RAGWORKS_HOME": f"{FOLDER}/.ragworks",
+        "HF_HOME": f"{FOLDER}/.hub",
+        "HOME": "/tmp",
+    }
     return {
         "name": "weights", "image": placing.exporter, "command": ["python", "-m", "include", "export-llm"],
-        "args": [*map(str, versions), "--collection", placing.collection, "--target", target, "--to", place, "--again"],
+        "args": [*map(str, versions), "--collection", placing.collection, "--target", target, "--to", place, "--again",
+                 *expected],
         "env": [
             *({"name": name, "valueFrom": {"secretKeyRef": {"name": "ragworks", "key": key, "optional": optional}}}
               for name, key, optional in (("RAGWORKS_DATABASE_URL", "database-url", False),

@@ -103,6 +103,20 @@ def load_reduced(folder: Path) -> Any:
     return model.eval()
 
 
+def reduced_gap(full: Path, reduced: Path) -> dict[str, float]:
+    """How far the logits of a reduced folder are from the full weights', on the prompts of the proofs: measured, not judged.
+
+    :return: as :func:`include.training.llm.probes.distance`; computed on the CPU, in the dtype of the files.
+    """
+    from include.training.llm.bases import load_tokenizer
+    from include.training.llm.probes import distance, logits_of, probe_tokens
+
+    base = find_base(str(full))
+    probes = probe_tokens(load_tokenizer(base))
+    reference = logits_of(load_base(base), probes)
+    return distance(reference, logits_of(load_reduced(reduced), probes))
+
+
 def _packed(weight: Any, packing: str, name: str) -> dict[str, Any]:
     """The tensors that bitsandbytes keeps of one matrix (its functional.QuantState and nn.Int8Params)."""
     import torch
