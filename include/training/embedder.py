@@ -84,6 +84,7 @@ def training_columns(pairs: Sequence[Pair], hard_negatives: int, *, seed: int) -
     Every row has as many: one that lacks some takes passages of other questions, never one that is right for its own.
 
     :return: the columns, and how many negatives were taken so.
+    :raises BadData: a row lacks some, and every passage is right for its question.
     """
     draw = random.Random(seed)
     right: dict[str, set[str]] = {}
@@ -92,11 +93,17 @@ def training_columns(pairs: Sequence[Pair], hard_negatives: int, *, seed: int) -
     columns: dict[str, list[str]] = {"anchor": [pair.query for pair in pairs], "positive": [pair.positive for pair in pairs]}
     columns |= {f"negative_{n}": [] for n in range(1, hard_negatives + 1)}
     filled = 0
+    passages = {pair.positive for pair in pairs}
     for pair in pairs if hard_negatives else ():
         chosen = [one.text for one in pair.negatives if one.text not in right[pair.query]][:hard_negatives]
+        if len(chosen) < hard_negatives and passages <= right[pair.query]:
+            raise BadData(
+                "all labels are alike", "one question has every passage of the set as its right one, so none is wrong for it",
+                "Add pairs of other passages, give it negatives, or set hard_negatives to 0",
+            )  # fmt: skip
         while len(chosen) < hard_negatives:
             other = pairs[draw.randrange(len(pairs))].positive
-            if other in right[pair.query] and len(right) > 1:
+            if other in right[pair.query]:
                 continue
             chosen.append(other)
             filled += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from include.embedding import models
 from include.embedding.local import LocalEmbedder
 from include.errors import BadConfiguration, BadData, Terminal, Transient
 from include.registry.artifacts import read_manifest
-from include.store import training_locks
+from include.store import model_runs, training_locks
 from include.store.pool import open_pool
 from include.training.arguments import EmbedderArguments
 from include.training.checkpoints import Checkpoints
@@ -61,7 +62,10 @@ def test_a_training_from_its_row_to_a_model_that_serves(settings: Settings) -> N
     assert served.max_tokens == LocalEmbedder(BASE).max_tokens
     before, after = (_distance(embedder) for embedder in (LocalEmbedder(BASE), served))
     assert after < before
-    # And asking again changes nothing.
+    # And asking again changes nothing; after a later step failed it is trained still, not again.
+    assert run(settings, "one") == done
+    with open_pool(settings) as pool, pool.connection() as connection:
+        model_runs.change(connection, done.id, state="failed", error="its run failed in evaluate")
     assert run(settings, "one") == done
 
 
@@ -277,6 +281,18 @@ def test_columns_have_as_many_negatives_in_each_row() -> None:
     )
     assert training_columns(rows, 2, seed=0) == (columns, filled)
     assert training_columns(rows, 0, seed=0)[0].keys() == {"anchor", "positive"}
+
+
+def test_a_question_for_which_every_passage_is_right() -> None:
+    """It has no wrong one: neither its own passages are taken, nor is one looked for without end."""
+    rows = pairs(train=3, dev=0, negatives=0)
+    one = [replace(row, query="what is kept here?") for row in rows]
+    for asked in (one, [*one, rows[0]]):  # the only question, and one of two
+        with pytest.raises(BadData, match="all labels are alike"):
+            training_columns(asked, 1, seed=0)
+        assert training_columns(asked, 0, seed=0)[1] == 0
+    columns, filled = training_columns([*one[:2], rows[2]], 1, seed=0)
+    assert (columns["negative_1"][:2], filled) == ([rows[2].positive] * 2, 3)
 
 
 def test_a_trained_model_may_be_the_base_of_another(settings: Settings) -> None:
