@@ -107,12 +107,14 @@ def _load(folder: Path, window: int) -> Any:
 def _loaded(folder: Path, window: int, where: str) -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
+    import torch
     from sentence_transformers import CrossEncoder
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     try:
-        model = CrossEncoder(str(folder), max_length=window, device=where, local_files_only=True)
+        precise = {"dtype": torch.float32}  # whatever the files hold: the fingerprint says so
+        model = CrossEncoder(str(folder), max_length=window, device=where, local_files_only=True, model_kwargs=precise)
     except (OSError, ValueError, KeyError) as error:
         raise BadConfiguration(f"reranker {folder} does not load", str(error).splitlines()[0], "Check its files") from error
     if model.num_labels != 1:

@@ -122,10 +122,11 @@ def _train_cross_encoder(
 
 
 def open_base(base: Path | None, arguments: RerankerArguments) -> tuple[Any, bool]:
-    """A cross-encoder with one score a pair, and whether its head is new; the seed decides the head.
+    """A cross-encoder in fp32 with one score a pair, and whether its head is new; the seed decides the head.
 
     :raises BadConfiguration: it is no model that reads pairs.
     """
+    import torch
     from sentence_transformers import CrossEncoder
     from torch import nn
     from transformers import set_seed
@@ -136,8 +137,9 @@ def open_base(base: Path | None, arguments: RerankerArguments) -> tuple[Any, boo
     new_head = not has_head(base)
     try:
         model = CrossEncoder(
-            str(base), num_labels=1, max_length=arguments.max_length, activation_fn=nn.Identity(), local_files_only=True
-        )
+            str(base), num_labels=1, max_length=arguments.max_length, activation_fn=nn.Identity(), local_files_only=True,
+            model_kwargs={"dtype": torch.float32},
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, RuntimeError) as error:  # RuntimeError: a head with several labels
         why = str(error).splitlines()[0][:300]
         raise BadConfiguration(

@@ -15,6 +15,7 @@ from include.config import Retrieval, Settings
 from include.embedding import models
 from include.errors import BadConfiguration, ServiceUnavailable
 from include.indexing.estimate import host
+from include.retrieval import cross_encoder
 from include.retrieval.budget import PROBE
 from include.retrieval.cross_encoder import CrossEncoderReranker
 from include.retrieval.rerank import open_reranker
@@ -116,6 +117,18 @@ def test_scores_are_the_models(model: Path, settings: Settings) -> None:
     assert len({round(score, 6) for score in expected}) == len(TEXTS)
     assert reranker.score(QUESTION, []) == []
     assert open_reranker(str(model), settings) is reranker
+
+
+def test_a_model_in_half_precision_reads_in_single(model: Path, tmp_path: Path) -> None:
+    """As its fingerprint says."""
+    from transformers import AutoModelForSequenceClassification
+
+    shutil.copytree(model, tmp_path / "half")
+    AutoModelForSequenceClassification.from_pretrained(model).half().save_pretrained(tmp_path / "half")
+    reranker = CrossEncoderReranker(str(tmp_path / "half"))
+    assert ":fp32:" in reranker.fingerprint
+    loaded = cross_encoder._load(tmp_path / "half", reranker._window)
+    assert {str(parameter.dtype) for parameter in loaded.parameters()} == {"torch.float32"}
 
 
 def test_threads_get_what_one_gets(model: Path) -> None:

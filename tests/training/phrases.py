@@ -114,3 +114,12 @@ def _wrong(draw: random.Random, first: str, second: str) -> str:
     for place, word in zip((later, earlier), draw.sample([first, second], 2), strict=True):
         words.insert(place, word)
     return " ".join(words)
+
+
+def half_precision(folder: Path) -> None:
+    """A cross-encoder whose files say that its weights are of 16 bits."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    source = small_base()
+    AutoModelForSequenceClassification.from_pretrained(source, num_labels=1).half().save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)

@@ -189,6 +189,12 @@ def test_bases_that_are_none(settings: Settings, tmp_path: Path) -> None:
         open_base(tmp_path / "broken", RerankerArguments())
 
 
+def test_a_base_in_half_precision_is_trained_in_single(tmp_path: Path) -> None:
+    phrases.half_precision(tmp_path)
+    model, _ = open_base(tmp_path, RerankerArguments())
+    assert {str(parameter.dtype) for parameter in model.parameters()} == {"torch.float32"}
+
+
 def test_sigterm_in_the_middle(settings: Settings, pool: Pool, pairs: list[Pair], environment: dict[str, str]) -> None:
     """A real process, a real signal: it ends with 75 after a checkpoint, the next one goes on at that step to one model."""
     phrases.plan(pool, pairs, "long", **FEW | {"max_steps": 60, "checkpoint_steps": 1, "evaluate_steps": 1000})
