@@ -13,7 +13,7 @@ from typing import Any
 class Hardware:
     """A machine.
 
-    :param gpus: that training uses.
+    :param gpus: that training holds, whether it uses all of them or not: they are what is paid.
     :param memory_gb: of a GPU, or of the machine where there is none.
     """
 
@@ -29,10 +29,11 @@ class Hardware:
         return asdict(self)
 
 
-def this_machine(gpus: int = 1) -> Hardware:
+def this_machine(gpus: int | None = 1) -> Hardware:
     """The machine of this process, as torch sees it.
 
-    :param gpus: that the training uses, where there are any.
+    :param gpus: that the training holds, where there are any; None: all that this process sees, as a pod does that has them
+        for itself.
     """
     import torch
 
@@ -40,7 +41,8 @@ def this_machine(gpus: int = 1) -> Hardware:
     if torch.cuda.is_available():
         card = torch.cuda.get_device_properties(0)
         memory = round(card.total_memory / 2**30, 1)
-        return Hardware("cuda", str(card.name), gpus, memory, threads, bool(torch.cuda.is_bf16_supported()))
+        held = torch.cuda.device_count() if gpus is None else gpus
+        return Hardware("cuda", str(card.name), held, memory, threads, bool(torch.cuda.is_bf16_supported()))
     return Hardware("cpu", _processor(), 0, round(_memory() / 2**30, 1), threads, False)
 
 

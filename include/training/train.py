@@ -60,6 +60,9 @@ def train(settings: Settings, pool: Pool, run_key: str, *, progress: Progress) -
         if connection is None:
             raise Transient(f"training {run_key} is going on in another process", "", "Wait for that one, or stop it")
         run = model_runs.by_key(connection, run_key)  # the process before may just have finished it
+        if run.state == "failed" and run.artifact:  # a later step failed: what was trained is there, and is not trained again
+            model_runs.change(connection, run.id, state="trained", error=None)
+            run = model_runs.by_key(connection, run_key)
         if run.state in DONE and run.artifact:
             logger.info("training %s is %s already", run_key, run.state)
             return run
@@ -77,7 +80,7 @@ def _attempt(settings: Settings, pool: Pool, connection: Connection, run: ModelR
     dataset = datasets.dataset(connection, run.dataset_id)
     collection = collections.collection_name(connection, run.collection_id)
     # 2. Where: the machine, the checkpoints, a folder that no other attempt uses.
-    hardware = this_machine(getattr(arguments, "gpus", 1))
+    hardware = this_machine(getattr(arguments, "gpus", None if settings.gpu_profile else 1))
     checkpoints = Checkpoints(settings, run.run_key)
     whole = checkpoints.store.staging(safe_name(run.run_key))  # with what a killed attempt left there, which goes
     staging = whole / f"attempt-{run.attempts + 1}"  # fingerprints of a process are remembered by folder
