@@ -113,9 +113,22 @@ def by_id(connection: Connection, run: int) -> ModelRun:
     return found
 
 
-def of_version(connection: Connection, family: str, collection: int, version: int) -> ModelRun | None:
-    """The training that a version of the registry came from."""
-    return _one(connection, sql.SQL("family = %s and collection_id = %s and version = %s"), (family, collection, version))
+def fingerprint_of(connection: Connection, artifact: str) -> str | None:
+    """Of the model that a training left at an artifact; None: no training left one there."""
+    row = connection.execute(
+        "select fingerprint from ragworks.model_run where artifact = %s and fingerprint is not null order by id desc limit 1",
+        (artifact,),
+    ).fetchone()
+    return str(row[0]) if row else None
+
+
+def holding(connection: Connection, *, artifact: str | None = None, fingerprint: str | None = None) -> list[ModelRun]:
+    """Trainings whose model this is, or was before it was merged."""
+    condition = sql.SQL(
+        "artifact = %(a)s or fingerprint = %(f)s or training #>> '{merge,trained,artifact}' = %(a)s"
+        " or training #>> '{merge,trained,fingerprint}' = %(f)s"
+    )
+    return _many(connection, condition, {"a": artifact, "f": fingerprint})
 
 
 def same_work(connection: Connection, work_hash: str, *, but: str) -> ModelRun | None:
@@ -156,7 +169,7 @@ def _one(connection: Connection, condition: sql.SQL, parameters: tuple[Any, ...]
     return found[0] if found else None
 
 
-def _many(connection: Connection, condition: sql.SQL, parameters: tuple[Any, ...]) -> list[ModelRun]:
+def _many(connection: Connection, condition: sql.SQL, parameters: tuple[Any, ...] | dict[str, Any]) -> list[ModelRun]:
     query = sql.SQL("select {} from ragworks.model_run where {} order by id desc").format(_COLUMNS, condition)
     with connection.cursor(row_factory=class_row(ModelRun)) as cursor:
         return cursor.execute(query, parameters).fetchall()

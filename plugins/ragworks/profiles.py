@@ -57,6 +57,7 @@ class PodProfile(_Section):
     :param gpu_resource: what the nodes call a GPU; ``gpus`` how many the pod takes.
     :param gpu_memory: of one GPU; null: not known, and a training of a language model is not refused for it.
     :param gpu_tflops: peak of one GPU in bf16 without sparsity, in TFLOP/s; null: no time is estimated.
+    :param max_hours: longest that a training of a language model may take there by its forecast; null: no limit.
     :param price_per_hour: of one GPU, in your currency; null: the manifest holds GPU-seconds and no cost.
     :param kueue_queue: a LocalQueue of Kueue that admits the pod; null: the scheduler alone decides.
     :param schedule_timeout_seconds: how long the pod may find no node before the next profile is tried. Waiting in a queue of
@@ -70,6 +71,7 @@ class PodProfile(_Section):
     gpus: int = Field(default=1, ge=1, le=64)
     gpu_memory: Quantity | None = None
     gpu_tflops: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_hours: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     cpu: Quantity = "4"
     memory: Quantity = "16Gi"
     price_per_hour: float | None = Field(default=None, ge=0, allow_inf_nan=False)
@@ -79,7 +81,7 @@ class PodProfile(_Section):
     def device(self) -> Device:
         """One GPU of it, as the forecast of a training takes it."""
         memory = quantity_bytes(self.gpu_memory) if self.gpu_memory else 0
-        return Device(self.name, memory, flops=(self.gpu_tflops or 0.0) * 1e12)
+        return Device(self.name, memory, flops=(self.gpu_tflops or 0.0) * 1e12, hours=self.max_hours or 0.0)
 
 
 class _File(_Section):

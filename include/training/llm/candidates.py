@@ -12,8 +12,9 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
 from include.errors import BadConfiguration, BadData, RagworksError
+from include.registry.llm_lineage import ALONE
 from include.registry.stores import open_store
-from include.store import collections, deployments, model_runs
+from include.store import collections, deployments, model_runs, model_versions
 from include.training.arguments import LlmArguments, arguments_of
 from include.training.checkpoints import safe_name
 from include.training.llm.merge_rules import PRUNING, MergePlan, refusals
@@ -27,12 +28,11 @@ if TYPE_CHECKING:
     from include.indexing.progress import Progress
     from include.registry.llm_models import TrainedLlm
     from include.store.model_runs import ModelRun
-    from include.store.pool import Pool
+    from include.store.pool import Connection, Pool
     from include.training.llm.adapters import Adapter
 
 logger = logging.getLogger(__name__)
 
-ALONE = "alone"
 MAX_QUESTIONS = 100  # of the development split, always the same: each candidate answers all of them
 
 
@@ -65,8 +65,9 @@ def merge_candidates(settings: Settings, pool: Pool, run_key: str, *, progress: 
     known = run.training.get("merge")
     if known is not None:
         return dict(known)
-    if run.state not in ("trained", "evaluated") or run.artifact is None:
-        raise BadData(f"training {run_key} has nothing to merge", f"it is {run.state}, without a model", "Train it first")
+    if run.state != "trained" or run.artifact is None:  # of an evaluated one the scores would be of another model
+        why = f"it is {run.state}" + ("" if run.artifact else ", without a model")
+        raise BadData(f"training {run_key} has nothing to merge", why, "Train it first; what is evaluated stays as it is")
     arguments = cast("LlmArguments", arguments_of(run.family, run.arguments))
     if not arguments.merge_with:
         found: dict[str, Any] = {"kept": ALONE, "candidates": [], "why": "no merging was asked for"}
@@ -143,12 +144,19 @@ def _other(settings: Settings, pool: Pool, run: ModelRun, name: str) -> TrainedL
             live = deployments.deployed(connection, settings.environment, "llm", run.collection_id)
             other = model_runs.by_id(connection, live.model_run_id) if live and live.model_run_id else None
         else:
-            version = int(name) if name.isdecimal() else -1
-            other = model_runs.of_version(connection, "llm", run.collection_id, version)
+            other = _of_version(connection, settings, run.collection_id, name)
     if other is None:
         why = "no llm of this collection was promoted" if name == "champion" else "no llm of this collection has this version"
         raise BadConfiguration(f"merge_with {name!r}", why, "See: ragworks models")
     return open_trained(settings, other.artifact, other.base, fingerprint=other.fingerprint)
+
+
+def _of_version(connection: Connection, settings: Settings, collection: int, name: str) -> ModelRun | None:
+    """By its number in this environment: each environment counts its own."""
+    try:
+        return model_versions.run_of(connection, settings.environment, "llm", collection, int(name))
+    except (BadData, ValueError):
+        return None
 
 
 def _made(

@@ -51,15 +51,16 @@ def factors(tensors: Tensors, module: str) -> tuple[torch.Tensor, torch.Tensor]:
 def check_sum(parts: Sequence[Adapter], plan: MergePlan, merged: Adapter) -> dict[str, Any]:
     """Compare a merged adapter with its method's formula (linear, cat, svd), and each with the weighted sum of updates.
 
-    :return: ``from_formula`` and ``from_sum``: largest over the modules, as shares of the sum's Frobenius norm.
+    :return: ``from_formula`` and ``from_sum``: largest over the modules, as shares of the sum's Frobenius norm; not a number
+        where one of them is none, and that does not pass.
     """
     import torch
 
-    from_formula, from_sum = 0.0, 0.0
+    formulas, sums = [0.0], [0.0]
     with ExitStack() as stack:
         files = [Tensors(part.folder, stack) for part in parts]
         made = Tensors(merged.folder, stack)
-        for module in merged.ranks:
+        for module in sorted(set(merged.ranks).intersection(*(part.ranks for part in parts))):
             a, b = factors(made, module)
             update = merged.scale(module) * (b @ a)
             scaled = [
@@ -68,12 +69,19 @@ def check_sum(parts: Sequence[Adapter], plan: MergePlan, merged: Adapter) -> dic
             ]
             total = sum((scale * (b @ a) for (a, b), scale in scaled), start=torch.zeros(()))
             norm = float(total.norm().clamp(min=1e-12))
-            from_sum = max(from_sum, float((update - total).norm()) / norm)
+            sums.append(float((update - total).norm()) / norm)
             expected = _expected(plan.method, scaled, total, merged.ranks[module])
             if expected is not None:
-                from_formula = max(from_formula, float((update - expected).norm()) / norm)
-    passed = from_formula <= _SUM_TOLERANCE
-    reason = "" if passed else f"the merged update is {from_formula:.2g} of its size away from what {plan.method} gives"
+                formulas.append(float((update - expected).norm()) / norm)
+    from_formula, from_sum = _largest(formulas), _largest(sums)
+    reason = ""
+    if odd := sorted(merged.ranks.keys() ^ {module for part in parts for module in part.ranks}):
+        reason = f"{odd[0]} is adapted by the merged adapter or by its parts alone"
+    elif not math.isfinite(from_sum):
+        reason = "its weights, or those of a part, are not numbers"
+    elif not from_formula <= _SUM_TOLERANCE:
+        reason = f"the merged update is {from_formula:.2g} of its size away from what {plan.method} gives"
+    passed = not reason
     return {
         "passed": passed,
         "method": plan.method,
@@ -82,6 +90,11 @@ def check_sum(parts: Sequence[Adapter], plan: MergePlan, merged: Adapter) -> dic
         "tolerance": _SUM_TOLERANCE,
         "reason": reason,
     }
+
+
+def _largest(values: Sequence[float]) -> float:
+    """``max``, which would pass over what is not a number."""
+    return max(values) if all(map(math.isfinite, values)) else math.nan
 
 
 def _expected(

@@ -203,8 +203,9 @@ def _adapted_inputs(shape: ModelShape, on: list[str], *, shared: bool) -> int:
     """Values a token that adapted projections keep of their inputs; in fp32 o_proj's is attention's output, kept already."""
     if not shared:
         return sum(shape.linears[name][0] for name in on)
-    groups = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("down_proj",))
-    return sum(shape.linears[group[0]][0] for group in groups if any(name in on for name in group))
+    groups = (("q_proj", "k_proj", "v_proj", "qkv_proj"), ("gate_proj", "up_proj", "gate_up_proj"), ("down_proj",))
+    adapted = [[name for name in group if name in on] for group in groups]
+    return sum(shape.linears[names[0]][0] for names in adapted if names)
 
 
 def _check(shape: ModelShape, work: Workload) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +11,12 @@ from include.errors import BadData
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from include.store.conversations import Conversation
 
+_TODAY = re.compile(r"""strftime_now\(\s*(?P<quote>['"])(?P<format>[^'"]*)(?P=quote)\s*\)""")
+MERGED_TOKENS = 1  # that a tokenizer may make of the last one of the question and the answer's beginning
 IGNORED = -100  # a label that counts in no loss: torch's cross-entropy
 
 
@@ -69,14 +74,23 @@ class Examples:
 
 
 def read_examples(
-    tokenizer: Any, rows: Iterable[Conversation], *, method: str, max_length: int, too_long: str, split: str = "train"
+    tokenizer: Any,
+    rows: Iterable[Conversation],
+    *,
+    method: str,
+    max_length: int,
+    too_long: str,
+    split: str = "train",
+    day: datetime | None = None,
 ) -> Examples:
     """The conversations of a split in tokens, within ``max_length``.
 
     :param too_long: ``leave_out`` or ``truncate``.
+    :param day: that templates which write the date are told, so that a training which goes on tomorrow reads the same tokens;
+        None: today.
     :raises BadData: one cannot be written with the template, there is nothing to prefer, or all are too long.
     """
-    found = [example_of(tokenizer, row, f"conversation {n} of split {split}") for n, row in enumerate(rows, 1)]
+    found = [example_of(tokenizer, row, f"conversation {n} of split {split}", day) for n, row in enumerate(rows, 1)]
     found = [one for one in found if one.rejected] if method == "dpo" else [replace(one, rejected=()) for one in found]
     if not found:
         why = "no conversation has a rejected answer beside the right one" if method == "dpo" else "there is none"
@@ -93,21 +107,28 @@ def read_examples(
     return Examples(left, len(found) - len(left), cut)
 
 
-def example_of(tokenizer: Any, row: Conversation, name: str) -> Example:
+def example_of(tokenizer: Any, row: Conversation, name: str, day: datetime | None = None) -> Example:
     """One conversation in tokens. The answer begins where question and whole part ways, which is where serving begins to write.
 
     :param name: of the conversation, for a message.
-    :raises BadData: the template refuses it, or leaves nothing of the answer.
+    :param day: as of :func:`read_examples`.
+    :raises BadData: the template refuses it, leaves nothing of the answer, or has serving begin elsewhere.
     """
     if not row.messages or row.messages[-1].get("role") != "assistant":
         raise BadData(name, "its last message is not the assistant's, so there is no answer to learn", "Correct the dataset")
-    asked = _written(tokenizer, row.messages[:-1], name, open_end=True)
-    whole = _written(tokenizer, row.messages, name)
+    asked = _written(tokenizer, row.messages[:-1], name, day, open_end=True)
+    whole = _written(tokenizer, row.messages, name, day)
     other: list[int] = []
     shared = _common(asked, whole)
     if row.rejected is not None:
-        other = _written(tokenizer, (*row.messages[:-1], {"role": "assistant", "content": row.rejected}), name)
+        other = _written(tokenizer, (*row.messages[:-1], {"role": "assistant", "content": row.rejected}), name, day)
         shared = min(shared, _common(asked, other))
+    if len(asked) - shared > MERGED_TOKENS:
+        raise BadData(
+            name, f"before an answer that is to be written the chat template has {len(asked) - shared} tokens which it leaves"
+            " out before one that is there, so another place would be learned than serving writes at",
+            "Correct chat_template.jinja: add_generation_prompt must write what stands before an answer",
+        )  # fmt: skip
     answer, rejected = tuple(whole[shared:]), tuple(other[shared:])
     if not answer or (row.rejected is not None and not rejected):
         raise BadData(name, "the chat template leaves nothing of its answer", "Correct the template or the conversation")
@@ -135,15 +156,25 @@ def _cut(example: Example, limit: int, too_long: str) -> Example | None:
     return replace(example, answer=example.answer[:room], rejected=example.rejected[:room])
 
 
-def _written(tokenizer: Any, messages: Sequence[Mapping[str, str]], name: str, *, open_end: bool = False) -> list[int]:
+def _written(
+    tokenizer: Any, messages: Sequence[Mapping[str, str]], name: str, day: datetime | None, *, open_end: bool = False
+) -> list[int]:
     from jinja2 import TemplateError
 
     try:
-        written = tokenizer.apply_chat_template(list(messages), add_generation_prompt=open_end, return_dict=False)
+        written = tokenizer.apply_chat_template(
+            list(messages), add_generation_prompt=open_end, return_dict=False, chat_template=_dated(tokenizer, day)
+        )
     except TemplateError as error:
         fix = "Correct the conversation, or take a base whose template allows it"
         raise BadData(name, f"the base's chat template refuses it: {error}", fix) from error
     return [int(token) for token in written]
+
+
+def _dated(tokenizer: Any, day: datetime | None) -> str:
+    """The chat template with a date in the place of today's; transformers takes no function for a template."""
+    template = str(tokenizer.get_chat_template())
+    return template if day is None else _TODAY.sub(lambda call: json.dumps(day.strftime(call["format"])), template)
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from include.errors import BadConfiguration
 from include.registry.artifacts import local_model
+from include.store import model_runs
 from include.store.conversations import conversations
 from include.training.fit import fit
 from include.training.job import Trained
@@ -61,7 +62,7 @@ def fitted(job: Job) -> tuple[Base, Adapter | None, Any, Fit, Examples, Examples
     # 1. What is read, before anything heavy is loaded.
     base = base_of(job)
     tokenizer = load_tokenizer(base)
-    start = start_of(_folder(job, arguments.start_adapter) if arguments.start_adapter else None)
+    start = _start(job, arguments.start_adapter) if arguments.start_adapter else None
     train = examples_of(job, tokenizer, "train")
     dev = examples_of(job, tokenizer, "dev")
     # 2. Model and trainer.
@@ -73,6 +74,12 @@ def fitted(job: Job) -> tuple[Base, Adapter | None, Any, Fit, Examples, Examples
     # 4. Train.
     done = fit(job, trainer, evaluate, select=SELECT, lowest=True, limit=Budget(job))
     return base, start, trainer, done, train, dev
+
+
+def _start(job: Job, name: str) -> Adapter | None:
+    with job.pool.connection() as connection:
+        known = model_runs.fingerprint_of(connection, name)
+    return start_of(_folder(job, name), known)
 
 
 def base_of(job: Job) -> Base:
@@ -97,8 +104,9 @@ def examples_of(job: Job, tokenizer: Any, split: str) -> Examples:
     if split == "dev" and (not rows or (arguments.method == "dpo" and all(row.rejected is None for row in rows))):
         return Examples(())
     found = read_examples(
-        tokenizer, rows, method=arguments.method, max_length=arguments.max_length, too_long=arguments.too_long, split=split
-    )
+        tokenizer, rows, method=arguments.method, max_length=arguments.max_length, too_long=arguments.too_long, split=split,
+        day=job.run.created_at,
+    )  # fmt: skip
     if found.left_out or found.truncated:
         logger.warning("%s: of %d conversations %d are over %d tokens and left out, %d are cut", split, len(rows),
                        found.left_out, arguments.max_length, found.truncated)  # fmt: skip

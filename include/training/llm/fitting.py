@@ -78,7 +78,7 @@ def fits(shape: ModelShape, work: Workload, device: Device, *, tokens: int = 0) 
         return Verdict(False, f"{reason}. {_advice(found)}", need.peak, have, seconds, found)
     if seconds is not None and device.hours and seconds > device.hours * 3600:
         reason = f"it takes about {seconds / 3600:.1f} h on {device.name}, the limit is {device.hours:g} h. "
-        reason += "Train on fewer tokens, or raise the limit"
+        reason += "Train on fewer tokens, or raise max_hours of the profile"
         return Verdict(False, reason, need.peak, have, seconds)
     return Verdict(True, "", need.peak, have, seconds)
 

@@ -62,7 +62,8 @@ def forecast(
     :param profile: where it may run, in the order in which that is tried; None: on this machine. A device whose memory is 0 is
         not known: it is not refused.
     :raises BadData: no conversation can be read, or all are too long.
-    :raises BadConfiguration: it fits nowhere, with the reason and what would fit; or the base is not one that is known.
+        A base whose sizes are not known is not refused either: that nothing was estimated is said.
+    :raises BadConfiguration: it fits nowhere, with the reason and what would fit.
     """
     # 1. The row, the base and the conversations; no weight is read.
     with pool.connection() as connection:
@@ -72,13 +73,14 @@ def forecast(
     base = planned_base(settings, run.base, arguments.quantisation)
     tokenizer = load_tokenizer(base)
     found = read_examples(
-        tokenizer, rows, method=arguments.method, max_length=arguments.max_length, too_long=arguments.too_long
-    )
+        tokenizer, rows, method=arguments.method, max_length=arguments.max_length, too_long=arguments.too_long,
+        day=run.created_at,
+    )  # fmt: skip
     plan = plan_of(found.kept, arguments)
     # 2. Each device.
     devices = [this_device()] if profile is None else [profile] if isinstance(profile, Device) else list(profile)
-    shape = shape_of(read_json(base.folder, "config.json"))
-    verdicts = [judged(shape, arguments, plan, base, device) for device in devices]
+    shape, unknown = _shape(base)
+    verdicts = [judged(shape, arguments, plan, base, device, unknown) for device in devices]
     # 3. Written down, whatever it says.
     report = _report(arguments, plan, found, verdicts)
     report |= {"conversations": token_statistics(rows, tokenizer, arguments.max_length)}
@@ -144,21 +146,36 @@ def workload_of(arguments: LlmArguments, plan: Plan, base: Base, device: Device,
     )
 
 
-def judged(shape: ModelShape, arguments: LlmArguments, plan: Plan, base: Base, device: Device) -> dict[str, Any]:
-    """Whether a device will do, as JSON: bytes needed and there, seconds, and why not."""
-    work = workload_of(arguments, plan, base, device, shape)
-    need = estimate(shape, work)
+def judged(
+    shape: ModelShape | None, arguments: LlmArguments, plan: Plan, base: Base, device: Device, unknown: str = ""
+) -> dict[str, Any]:
+    """Whether a device will do, as JSON: bytes needed and there, seconds, and why not.
+
+    :param shape: None: not known, for the reason ``unknown``; then 0 bytes stand for what it needs.
+    """
+    need = estimate(shape, workload_of(arguments, plan, base, device, shape)) if shape else None
     if base.quantisation in ("nf4", "int8") and device.kind == "cpu":
         reason = f"bitsandbytes holds weights as {base.quantisation} on a GPU with CUDA alone. Take quantisation none there"
-        return _judgement(device, need.peak, None, reason, fit=False)
+        return _judgement(device, need.peak if need else 0, None, reason, fit=False)
+    if shape is None or need is None:
+        return _judgement(device, 0, None, f"what it needs is not known: {unknown}", fit=True)
     tokens = round(plan.steps * arguments.step_size * plan.row_tokens / arguments.gpus)  # that each device reads
     if arguments.max_tokens:
         tokens = min(tokens, arguments.max_tokens // arguments.gpus)
     if not device.memory:
         return _judgement(device, need.peak, None, f"the memory of {device.name} is not known", fit=True)
-    verdict = fits(shape, work, device, tokens=tokens)
+    verdict = fits(shape, workload_of(arguments, plan, base, device, shape), device, tokens=tokens)
     parts = {name: value for name, value in asdict(need).items() if isinstance(value, int)}
     return _judgement(device, need.peak, verdict, verdict.reason, fit=verdict.fits) | {"parts": parts}
+
+
+def _shape(base: Base) -> tuple[ModelShape | None, str]:
+    """The sizes of a base; None and the reason where they are not known: it is trained without an estimate."""
+    try:
+        return shape_of(read_json(base.folder, "config.json")), ""
+    except BadConfiguration as error:
+        logger.warning("%s: nothing is estimated: %s", base.name, error)
+        return None, f"{error.why}"
 
 
 def this_device() -> Device:
@@ -187,9 +204,8 @@ def _report(arguments: LlmArguments, plan: Plan, found: Examples, verdicts: list
     seconds = first["seconds"]
     hours = None if seconds is None else seconds * arguments.gpus / 3600
     over = bool(arguments.max_gpu_hours and hours and hours > arguments.max_gpu_hours)
-    said = (
-        f"{plan.steps} steps, about {plan.tokens} tokens an epoch, {first['need'] / GIB:.2f} GiB of {first['have'] / GIB:.2f}"
-    )
+    need = f"{first['need'] / GIB:.2f} GiB" if first["need"] else "nobody knows how much"
+    said = f"{plan.steps} steps, about {plan.tokens} tokens an epoch, {need} of {first['have'] / GIB:.2f}"
     said += f" on {first['device']}" + ("" if seconds is None else f", about {seconds} s")
     if over:
         said += f"; the budget of {arguments.max_gpu_hours:g} GPU-hours ends it before all steps"

@@ -32,10 +32,10 @@ def resolved(settings: Settings, pool: Pool, request: Request) -> Request:
     :raises BadConfiguration: no base is named anywhere, or nothing was promoted that is called champion.
     """
     arguments = cast("LlmArguments", request.arguments)
-    champion = _champion(settings, pool, request) if CHAMPION in _words(arguments) else None
+    champion = _champion(settings, pool, request) if CHAMPION in _words(arguments) else None  # its number is this environment's
     changes: dict[str, Any] = {}
     if arguments.start_adapter:
-        changes |= _went_on(settings, arguments.start_adapter, champion)
+        changes |= _went_on(settings, pool, arguments.start_adapter, champion)
     start = str(changes.get("start_adapter", ""))
     changes["base"] = _base_name(settings, request, champion, start)
     if champion is not None:
@@ -76,10 +76,15 @@ def _base_of(settings: Settings, adapter: str) -> str:
     return str(read_manifest(adapter, settings).get("base") or "")
 
 
-def _went_on(settings: Settings, name: str, champion: ModelRun | None) -> dict[str, Any]:
-    """An adapter keeps its shape: the row says the rank that it has, not the one that was asked for."""
+def _went_on(settings: Settings, pool: Pool, name: str, champion: ModelRun | None) -> dict[str, Any]:
+    """An adapter keeps its shape: the row says the rank that it has, not the one that was asked for.
+
+    :raises BadData: it is not what the registry knows under this name.
+    """
     found = champion.artifact if name == CHAMPION and champion is not None else name
-    adapter = read_adapter(Path(local_model(found or name, settings)))
+    with pool.connection() as connection:
+        known = model_runs.fingerprint_of(connection, found or name)
+    adapter = read_adapter(Path(local_model(found or name, settings)), fingerprint=known)
     shape = {"lora_rank": adapter.rank, "lora_alpha": round(adapter.alpha), "target_modules": adapter.target_modules}
     return {"start_adapter": found or name, **shape}
 
@@ -89,6 +94,8 @@ def _champion(settings: Settings, pool: Pool, request: Request) -> ModelRun:
         collection = collections.collection_id(connection, request.collection)
         live = deployments.deployed(connection, settings.environment, FAMILY, collection)
         run = model_runs.by_id(connection, live.model_run_id) if live and live.model_run_id else None
+        if run is not None and live is not None:
+            run = replace(run, version=live.version)
     if run is None or run.artifact is None:
         fix = "Name a model to start from"
         raise BadConfiguration(f"{CHAMPION!r}", f"no {FAMILY} of {request.collection} has been promoted", fix)

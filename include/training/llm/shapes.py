@@ -14,6 +14,7 @@ _NEEDED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attenti
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 # Model types with three matrices in the feed-forward part and rotary positions; tests compare their counts with transformers'.
 KNOWN = ("llama", "mistral", "qwen2", "qwen3", "phi3", "gemma2", "granite", "smollm3", "olmo2")
+_FUSED = ("phi3",)  # query, key and value in one matrix, gate and up in another
 _QKV_BIAS = ("qwen2",)  # they have it whatever attention_bias says
 
 
@@ -37,6 +38,8 @@ class ModelShape:
         """(in, out) of each matrix of a layer, by the name that adapters target it with."""
         q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
         h, f = self.hidden, self.intermediate
+        if self.model_type in _FUSED:
+            return {"qkv_proj": (h, q + 2 * kv), "o_proj": (q, h), "gate_up_proj": (h, 2 * f), "down_proj": (f, h)}
         return {
             "q_proj": (h, q), "k_proj": (h, kv), "v_proj": (h, kv), "o_proj": (q, h),
             "gate_proj": (h, f), "up_proj": (h, f), "down_proj": (f, h),
@@ -64,12 +67,10 @@ def shape_of(config: Mapping[str, Any]) -> ModelShape:
     what = f"config.json of a model of type {kind!r}"
     missing = [key for key in _NEEDED if not isinstance(config.get(key), int)]
     if missing:
-        raise BadConfiguration(
-            what, f"it does not say {', '.join(missing)}", "The estimate knows dense decoders; train without it"
-        )
+        raise BadConfiguration(what, f"it does not say {', '.join(missing)}", "The estimate knows dense decoders")
     if any(config.get(key) for key in _EXPERTS):
         raise BadConfiguration(
-            what, "it is a mixture of experts, whose memory the estimate does not know", "Train without the estimate"
+            what, "it is a mixture of experts, whose memory the estimate does not know", "The estimate knows dense decoders"
         )
     heads, hidden = config["num_attention_heads"], config["hidden_size"]
     return ModelShape(

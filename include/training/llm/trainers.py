@@ -88,9 +88,9 @@ def started(model: Any, base: Base, start: Adapter) -> Any:
     return PeftModel.from_pretrained(model, str(start.folder), adapter_name=ADAPTER, is_trainable=True)
 
 
-def start_of(folder: Path | None) -> Adapter | None:
-    """The adapter to start from, after its hashes were compared."""
-    return None if folder is None else read_adapter(folder)
+def start_of(folder: Path | None, fingerprint: str | None = None) -> Adapter | None:
+    """The adapter to start from, after its hashes were compared, and its fingerprint where the registry knows one."""
+    return None if folder is None else read_adapter(folder, fingerprint=fingerprint)
 
 
 def _trainer_of(job: Job, arguments: LlmArguments) -> tuple[type, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,6 +171,26 @@ def test_the_answer_ends_its_turn(base: Path) -> None:
     assert tokenizer.decode(one.prompt) == "<|user|>Where is the zorbla kept, please?<|end|><|assistant|>"
     assert tokenizer.decode(one.answer) == "In hall north.<|end|>"
     assert one.labels == [IGNORED] * len(one.prompt) + list(one.answer)
+
+
+def test_serving_must_begin_where_was_learned(base: Path) -> None:
+    """A template that opens a turn otherwise than it writes one: the model would be asked where it never answered."""
+    tokenizer = load_tokenizer(find_base(str(base)))
+    tokenizer.chat_template = tokenizer.chat_template.replace(
+        "{% if add_generation_prompt %}<|assistant|>", "{% if add_generation_prompt %}<|assistant|>Let me think: "
+    )
+    with pytest.raises(BadData, match=r"chat template has \d+ tokens which it leaves out"):
+        example_of(tokenizer, rows()[0], "one")
+
+
+def test_a_template_that_writes_the_date_writes_the_same_tomorrow(base: Path) -> None:
+    tokenizer = load_tokenizer(find_base(str(base)))
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + tokenizer.chat_template
+    options: dict[str, Any] = {"method": "sft", "max_length": 64, "too_long": "leave_out"}
+    began = datetime(2024, 2, 29, 23, 59, tzinfo=UTC)
+    found = read_examples(tokenizer, rows()[:1], **options, day=began)
+    assert tokenizer.decode(found.kept[0].prompt).startswith("29 Feb 2024<|user|>")
+    assert read_examples(tokenizer, rows()[:1], **options) != found
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,25 @@ def test_models_that_it_does_not_know_are_refused(changes: dict[str, Any], words
         shape_of({**LLAMA_8B, **changes})
 
 
+def test_fused_projections_have_their_own_names_and_the_same_weights() -> None:
+    """Those of a model of transformers, and as many weights as apart."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model("phi3", **TINY)
+    config.pad_token_id = None
+    with torch.device("meta"):
+        layer = AutoModelForCausalLM.from_config(config).model.layers[0]
+    linears = {name.rpartition(".")[2]: m for name, m in layer.named_modules() if isinstance(m, torch.nn.Linear)}
+    shape = shape_of(config.to_dict())
+    assert shape.linears == {name: (m.in_features, m.out_features) for name, m in linears.items()}
+    apart = replace(shape, model_type="llama")
+    assert shape.linear_parameters == apart.linear_parameters
+    work = Workload(batch=2, sequence=32, precision="fp32", targets=tuple(linears), device="cpu")
+    assert layer_bytes(shape, work) == pytest.approx(layer_bytes(apart, replace(work, targets=tuple(apart.linears))), rel=0.05)
+    assert estimate(shape, work).trainable > 0
+
+
 def saved_bytes(work: Workload, layers: int) -> int:
     """What autograd really keeps for the backward pass, without parameters: each storage once."""
     import torch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +17,7 @@ from include.training.llm.estimate import GIB
 from include.training.llm.examples import Example
 from include.training.llm.fitting import Device
 from include.training.llm.forecast import forecast, packed_rows, plan_of
+from ragworks.profiles import PodProfile
 from tests.training.llm.trainings import plan, row, tiny_base
 
 if TYPE_CHECKING:
@@ -63,6 +66,31 @@ def test_what_cannot_be_done_is_said_before(settings: Settings, base: Path) -> N
         with pytest.raises(BadConfiguration, match="bitsandbytes holds weights as nf4 on a GPU with CUDA alone"):
             forecast(settings, pool, "four-bits", profile=Device("two cores", 8 * GIB, kind="cpu"))
         assert forecast(settings, pool, "four-bits", profile=L4)["fits"]
+
+
+def test_a_base_that_it_does_not_know_is_trained_without_an_estimate(settings: Settings, base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "experts"
+    shutil.copytree(base, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_local_experts": 8}))
+    plan(settings, "experts", folder)
+    plan(settings, "experts-four-bits", folder, quantisation="nf4")
+    with open_pool(settings) as pool:
+        said = forecast(settings, pool, "experts", profile=[TINY, L4])
+        assert said["fitting"] == ["toaster", "l4"]
+        assert "what it needs is not known: it is a mixture of experts" in said["devices"][0]["reason"]
+        assert "nobody knows how much" in said["said"]
+        with pytest.raises(BadConfiguration, match="on a GPU with CUDA alone"):
+            forecast(settings, pool, "experts-four-bits", profile=Device("two cores", 8 * GIB, kind="cpu"))
+
+
+def test_a_training_that_takes_longer_than_its_profile_allows_is_refused(settings: Settings, base: Path) -> None:
+    profile = PodProfile(name="slow", gpu_memory="22Gi", gpu_tflops=0.000001, max_hours=0.5)
+    plan(settings, "hours", base, max_steps=0, epochs=50)
+    with open_pool(settings) as pool:
+        with pytest.raises(BadConfiguration, match=r"it takes about .* h on slow, the limit is 0.5 h.* raise max_hours"):
+            forecast(settings, pool, "hours", profile=profile.device())
+        assert forecast(settings, pool, "hours", profile=profile.model_copy(update={"max_hours": None}).device())["fits"]
 
 
 @pytest.mark.parametrize(

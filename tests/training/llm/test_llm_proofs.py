@@ -113,6 +113,28 @@ def test_each_method_is_proved_from_the_files(
     assert not proofs.prove_adapter(base, (trained, other), wrong, merged.folder)["passed"]
 
 
+@pytest.mark.parametrize("method", ["linear", "ties"])
+@pytest.mark.parametrize("wrong", ["not a number", "a module fewer"])
+def test_a_merge_that_cannot_be_compared_is_not_proved(
+    base: Base, trained: Adapter, other: Adapter, tmp_path: Path, method: str, wrong: str
+) -> None:
+    plan = MergePlan(method, (0.5, 0.5), 0.5 if method in PRUNING else None)
+    merged = merge_adapters(base, [trained, other], plan, tmp_path / "merged")
+    if wrong == "not a number":
+        weights = load_file(merged.folder / WEIGHTS)
+        weights[max(weights)][0, 0] = np.nan
+        save_file(weights, merged.folder / WEIGHTS, {"format": "pt"})
+        write_manifest(merged.folder, base)
+        said = "not numbers"
+    else:
+        merged = replace(merged, ranks=dict(list(merged.ranks.items())[1:]))
+        said = "is adapted by the merged adapter or by its parts alone"
+    proof = proofs.check_sum([trained, other], plan, merged)
+    assert (proof["passed"], said in proof["reason"]) == (False, True)
+    if wrong == "not a number":
+        assert not proofs.prove_adapter(base, [trained, other], plan, merged.folder)["passed"]
+
+
 def test_a_merged_adapter_of_a_bfloat16_base_is_not_rounded(tmp_path: Path) -> None:
     half = find_base(str(make_base(tmp_path / "base", dtype="bfloat16")))
     pair = [read_adapter(make_adapter(half.folder, tmp_path / str(seed), seed=seed)) for seed in (1, 2)]
