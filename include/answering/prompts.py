@@ -60,6 +60,10 @@ class Prompt:
         said, agreed = _plain(text), _plain(self.abstention)
         return said.startswith(agreed)
 
+    def is_abstention_alone(self, text: str) -> bool:
+        """Whether it is that sentence and nothing more: what follows it would be made up."""
+        return _plain(text) == _plain(self.abstention)
+
 
 def load_prompt(name: str, folder: Path = FOLDER) -> Prompt:
     """Read a prompt.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from include.config import CHAMPION, load_collection
 from include.errors import BadConfiguration, RagworksError
@@ -136,7 +137,7 @@ def serving_reranker(settings: Settings, pool: Pool, collection: Collection) -> 
 def serving_now(settings: Settings, pool: Pool, name: str, family: str = "") -> dict[str, str | None]:
     """Fingerprints of the embedder and the reranker that serve: a comparison counts for as long as they do.
 
-    :param family: of ``llm`` also that of the adapter that answers; None: none was promoted.
+    :param family: of ``llm`` also that of the adapter that answers; None: none was promoted, and ``writer`` says who writes.
     """
     with pool.connection() as connection:
         live = generations.live_of(connection, name)
@@ -146,7 +147,17 @@ def serving_now(settings: Settings, pool: Pool, name: str, family: str = "") -> 
         with pool.connection() as connection:
             promoted = deployments.serving(connection, settings.environment, "llm", name)
         found["llm"] = promoted.settings.get("fingerprint") if promoted and promoted.artifact else None
+        if found["llm"] is None:
+            found["writer"] = _writer(settings)
     return found
+
+
+def _writer(settings: Settings) -> str:
+    """Who writes answers while no language model is promoted."""
+    if not settings.llm_base_url:
+        return "answers are extracted from passages"
+    host = urlsplit(settings.llm_base_url).netloc.rpartition("@")[2]
+    return f"{settings.llm_model} at {host}"
 
 
 def trained(trial: Trial) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from include.config import Settings
+    from include.store.model_runs import ModelRun
     from include.store.pool import Pool
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 CHECKS = (
     gate_checks.quality, gate_checks.latency, gate_checks.slices, gate_checks.pair, gate_checks.without, gate_checks.sample,
     gate_checks.control, gate_llm.guarded, gate_llm.judge, gate_llm.held_out,
+    gate_llm.compared, gate_llm.precision,
 )  # fmt: skip
 
 
@@ -80,6 +82,7 @@ def judge(settings: Settings, pool: Pool, run_key: str) -> Decision:
 
     :raises BadData: it was not evaluated, or something else serves by now.
     """
+    from include.answering.llm import open_llm
     from include.config import load_collection
     from include.evaluation.contenders import serving_now
     from include.indexing.candidate import drop_candidates
@@ -93,6 +96,9 @@ def judge(settings: Settings, pool: Pool, run_key: str) -> Decision:
     else:
         if run.state != "evaluated" or run.evaluation is None:
             raise BadData(f"training {run_key} cannot be judged", f"it is {run.state}", "Evaluate it first")
+        if run.family == gate_llm.LLM:
+            _of_this_model(run)
+            gate_llm.require_judge(run.evaluation, open_llm(settings), run_key)
         if serving_now(settings, pool, name, run.family) != run.evaluation["serving"]:
             raise BadData(
                 f"training {run_key} cannot be judged", "what serves is not what it was compared with: another was promoted "
@@ -106,3 +112,13 @@ def judge(settings: Settings, pool: Pool, run_key: str) -> Decision:
     if not decision.accepted:
         drop_candidates(pool, run.collection_id, run_key=run_key)
     return decision
+
+
+def _of_this_model(run: ModelRun) -> None:
+    """:raises BadData: another model was evaluated than the training has now."""
+    judged = ((run.evaluation or {}).get("challenger") or {}).get("fingerprint")
+    if judged != run.fingerprint:
+        raise BadData(
+            f"training {run.run_key} cannot be judged", f"{judged} was evaluated, and its model is {run.fingerprint}",
+            "Evaluate it again",
+        )  # fmt: skip

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from include.answering.answer import Answer
 from include.answering.prompts import load_prompt
 from include.evaluation.llm.guarded import GENERAL, SAFETY, Guarded, guarded, score_guarded
 from include.evaluation.llm.preference import prefer, read_choice, tally
-from include.evaluation.llm.scores import EXACT, FREE, GROUNDED, UNANSWERABLE, Wanted, score_text, wanted_of
+from include.evaluation.llm.scores import EXACT, FREE, GROUNDED, UNANSWERABLE, Wanted, score_answer, score_text, wanted_of
 from include.registry.llm_verification import problems
-from include.store.conversations import Conversation
+from include.store.conversations import PASSAGES, Conversation
+from include.store.golden import GoldenQuery
 from tests.llm_task import conversations, golden
 
 PROMPT = load_prompt("grounded")
@@ -27,6 +31,10 @@ NO = PROMPT.abstention
         ("The Kestrel desk takes it [1].", Wanted(GROUNDED, "Kestrel", cites=True), 1.0),
         ("The Kestrel desk takes it.", Wanted(GROUNDED, "Kestrel", cites=True), 0.5),
         ("The Otter desk takes it [1].", Wanted(GROUNDED, "Kestrel", cites=True), 0.0),
+        ("The Kestrel desk takes it [99].", Wanted(GROUNDED, "Kestrel", cites=True, passages=3), 0.5),
+        ("The Kestrel desk takes it [3].", Wanted(GROUNDED, "Kestrel", cites=True, passages=3), 1.0),
+        (f"{NO} But the Otter desk takes it [1].", Wanted(UNANSWERABLE, NO), 0.0),
+        (f"{NO} [1]", Wanted(UNANSWERABLE, NO), 1.0),
         ("red green", Wanted(FREE, "red blue"), 0.5),
         (NO, Wanted(FREE, NO + " at all"), 0.0),
         (NO, Wanted(UNANSWERABLE, NO), 1.0),
@@ -36,6 +44,13 @@ NO = PROMPT.abstention
 )
 def test_an_answer_is_scored_by_what_was_wanted(text: str, wanted: Wanted, score: float) -> None:
     assert score_text(text, wanted, PROMPT) == pytest.approx(score)
+
+
+def test_a_golden_query_without_an_answer_wants_the_sentence_alone() -> None:
+    query = GoldenQuery("Who takes the kite?", (), answerable=False)
+    for text, score in ((NO, 1.0), (f"{NO} The Otter desk takes it [1].", 0.0)):
+        given = Answer(query.query, text, (), (), True, False, 0.5, None, (), {})
+        assert score_answer(given, query, PROMPT) == score
 
 
 @pytest.mark.parametrize(
@@ -51,6 +66,8 @@ def test_an_answer_is_scored_by_what_was_wanted(text: str, wanted: Wanted, score
 def test_a_conversation_says_what_is_wanted(answer: str, expected: str | None, wanted: Wanted) -> None:
     row = Conversation(({"role": "user", "content": "?"}, {"role": "assistant", "content": answer}), expected=expected)
     assert wanted_of(row, PROMPT) == wanted
+    shown = replace(row, metadata={PASSAGES: [{"document": "a.md", "start": 0, "end": 9}] * 3})
+    assert wanted_of(shown, PROMPT) == (replace(wanted, passages=3) if wanted.kind != UNANSWERABLE else wanted)
 
 
 @pytest.mark.parametrize(

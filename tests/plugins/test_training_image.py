@@ -12,8 +12,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from include.config import PROJECT_ROOT
+from include.config import PROJECT_ROOT, Settings
+from include.errors import BadConfiguration
+from ragworks.operators.gpu import _environment
+from ragworks.profiles import TEMPLATE
 
 IMAGE = PROJECT_ROOT / "docker" / "training"
 # What stands in no line of its requirements, and why.
@@ -38,7 +42,9 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 import include.training
 names = [m.name for m in pkgutil.walk_packages(include.training.__path__, "include.training.")]
-for name in [*names, "include.evaluation.challenge"]:
+import include.evaluation.llm
+names += [m.name for m in pkgutil.walk_packages(include.evaluation.llm.__path__, "include.evaluation.llm.")]
+for name in [*names, "include.evaluation.challenge", "openai", "httpx2"]:  # the last two are imported when a judge is asked
     importlib.import_module(name)
 print(json.dumps({n: m.__file__ for n, m in list(sys.modules.items()) if n.split(".")[0] == "include" and m.__file__}))
 """
@@ -69,6 +75,19 @@ def test_the_image_has_what_training_imports(modules: dict[str, str]) -> None:
         if not {_name(name) for name in distributions.get(package, [package])} & installed
     }
     assert missing == set()
+
+
+def test_a_pod_is_told_who_judges() -> None:
+    """Address and name in the open, the key by the name of its Secret; an address with a key in it is refused."""
+    settings = Settings(artifacts="s3://models", llm_base_url="https://api.example/v1", llm_model="large", llm_api_key="secret")
+    told = _environment(settings)
+    assert (told["RAGWORKS_LLM_BASE_URL"], told["RAGWORKS_LLM_MODEL"]) == ("https://api.example/v1", "large")
+    assert "secret" not in told.values()
+    (container,) = yaml.safe_load(TEMPLATE.read_text())["spec"]["containers"]
+    (key,) = [one for one in container["env"] if one["name"] == "RAGWORKS_LLM_API_KEY"]
+    assert key["valueFrom"]["secretKeyRef"] == {"name": "ragworks", "key": "llm-api-key", "optional": True}
+    with pytest.raises(BadConfiguration, match="credentials"):
+        _environment(settings.model_copy(update={"llm_base_url": "https://me:secret@api.example/v1"}))
 
 
 def test_its_requirements_bring_no_airflow() -> None:

@@ -70,7 +70,8 @@ ONE = [*([1.0] * 29), *([0.0] * 5)]
         ({"judge": _judged(0.9)}, []),
         ({"judge": _judged(0.5)}, []),
         ({"judge": _judged(0.1)}, ["judge"]),
-        ({"judge": {"model": "large", "judged": 0, "preferred": None, "verdict": {}}}, []),
+        ({"judge": {"model": "large", "judged": 0, "preferred": None, "unreadable": 8, "verdict": {}}}, ["judge"]),
+        ({"judge": {"model": "ragworks-handbook", "why": "it is one of the models that are judged"}}, []),
         ({"held_out": None}, []),
         ({"new": OLD}, ["quality"]),
         ({"new": [0.0] * 120}, ["quality", "slice"]),
@@ -81,6 +82,18 @@ def test_what_is_decided(changed: dict[str, Any], rules: list[str]) -> None:
     decision = decide(_evaluation(changed.pop("new", BETTER), **changed), RULE)
     assert [refusal.rule for refusal in decision.refused_because] == rules, decision.reasons
     assert decision.accepted == (not rules)
+
+
+def test_what_a_person_must_know_before_approving() -> None:
+    """What was not compared, and in which precision it was judged: neither stops it."""
+    bare = {"fingerprint": "llm:a:none", "weight": None, "adapter": None}
+    serving = {"llm": None, "writer": "gpt at api.example"}
+    decision = decide(_evaluation(serving=serving, champion=bare, precision={"challenger": "nf4 on cuda"}), RULE)
+    said = " ".join(decision.reasons)
+    assert decision.accepted
+    assert "not with what writes answers now (gpt at api.example)" in said
+    assert "judged on the base in nf4" in said
+    assert "compared with the bare base" not in " ".join(decide(_evaluation(), RULE).reasons)
 
 
 def test_the_words_are_those_of_answers() -> None:

@@ -19,12 +19,14 @@ from psycopg.conninfo import conninfo_to_dict
 from include.answering.champion import ChampionLLM, Maker
 from include.answering.llm import LLM
 from include.config import Settings
+from include.datasets.conversations.options import LlmDataOptions
 from include.errors import BadConfiguration, BadData, ServiceUnavailable
 from include.registry import champions
 from include.registry.artifacts import local_model
 from include.registry.llm_champion import open_writer
 from include.registry.promotion import promote
 from include.registry.rollback import roll_back_model
+from include.registry.versions import register
 from include.serving.llm import roster as rosters
 from include.serving.llm.app import create_llm_app
 from include.serving.llm.export import open_versions
@@ -32,9 +34,14 @@ from include.serving.llm.options import LlmOptions
 from include.serving.llm.roster import Roster
 from include.serving.options import Options
 from include.serving.server import Server
+from include.store import model_runs
 from include.store.pool import open_pool
+from include.training.arguments import LlmArguments
 from include.training.llm.adapters import read_adapter
 from include.training.llm.bases import find_base
+from include.training.llm.candidates import _other
+from include.training.llm.planning import resolved
+from include.training.pipeline import Request
 from tests.conftest import free_port
 from tests.serving.conftest import running
 from tests.serving.llm_models import DOCUMENTS, QUESTION, SAID, adapter_of, base_model, registered
@@ -304,6 +311,27 @@ def test_a_number_is_not_exported_as_another_adapter(world: World) -> None:
     assert open_versions(world.settings, world.pool, "handbook", [first, second], told) == made
     with pytest.raises(BadData, match=f"llm {first} of handbook .* is expected"):
         open_versions(world.settings, world.pool, "handbook", [first, second], {first: told[second]})
+
+
+def test_numbers_are_of_an_environment(world: World) -> None:
+    """The second training of production is the first of staging: there `merge_with` 1 and `champion` mean it."""
+    staging = world.settings.model_copy(update={"environment": "staging"})
+    assert register(staging, world.pool, "finetune_llm/second") == 1
+    promote(staging, world.pool, "llm", 1, collection="handbook", actor="tests")
+    wanted = read_adapter(world.folder / "second").fingerprint
+    request = Request("llm", "handbook", LlmArguments(base="champion", merge_with=("champion",)), LlmDataOptions())
+    assert resolved(staging, world.pool, request).arguments.merge_with == ("1",)  # type: ignore[union-attr]
+    with world.pool.connection() as connection:
+        run = model_runs.by_key(connection, "finetune_llm/first")
+    assert _other(staging, world.pool, run, "1").adapter.fingerprint == wanted
+    assert _other(world.settings, world.pool, run, "1").adapter.fingerprint != wanted
+
+
+def test_a_path_makes_no_line_of_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="include.serving.llm"):
+        httpx.get(f"{world.settings.llm_server}/x%0AINFO%20forged", timeout=30)
+    (line,) = [record.getMessage() for record in caplog.records if "forged" in record.getMessage()]
+    assert "/v1/x%0AINFO%20forged 404" in line
 
 
 def test_the_passport_is_not_believed_blindly(world: World) -> None:

@@ -72,7 +72,7 @@ class Question:
         if self.query is not None:
             given = answer(self.text, self.hits, self.collection, llm)
             took = (time.monotonic() - started) * 1000
-            return Reply(given.text, score_answer(given, self.query), took, given.passport["llm"] is not None)
+            return Reply(given.text, score_answer(given, self.query, self.prompt), took, given.passport["llm"] is not None)
         if self.row is None or self.wanted is None:
             raise ValueError("neither a conversation nor a golden query")
         text = llm.complete(self.row.prompt, self.collection.answers.max_tokens, 0.0).text.strip()

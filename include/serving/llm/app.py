@@ -103,7 +103,8 @@ class LlmDoor:
                 logger.exception("request %s failed", visit.id)
                 await visit.refuse(Refusal(500, "internal_error", f"A defect of the server. Please report request {visit.id}"))
             took = (time.monotonic() - visit.started) * 1000
-            logger.info("%s %s %d %.1f ms request=%s", scope["method"], visit.path[:200], visit.status, took, visit.id)
+            raw = (scope.get("raw_path") or b"").split(b"?")[0].decode("latin-1")[:200]  # undecoded: no %0A makes a line
+            logger.info("%s %s %d %.1f ms request=%s", scope["method"], raw, visit.status, took, visit.id)
 
     def _admit(self, visit: Visit) -> None:
         """:raises Refusal: not this machine's, by the host that it asks for; or without the key."""

@@ -266,7 +266,12 @@ def _environment(settings: Settings) -> dict[str, str]:
         raise BadConfiguration(
             "RAGWORKS_ARTIFACTS", "the URL holds credentials, which would stand in the pod for all to read", fix
         )
-    return {"RAGWORKS_ARTIFACTS": settings.artifacts, "RAGWORKS_ENV": settings.environment}
+    judge = {"RAGWORKS_LLM_BASE_URL": settings.llm_base_url, "RAGWORKS_LLM_MODEL": settings.llm_model}
+    if "@" in (settings.llm_base_url or "").partition("://")[2].partition("/")[0]:
+        fix = "Put the key into the Secret ragworks as llm-api-key, and leave it out of the URL"
+        raise BadConfiguration("RAGWORKS_LLM_BASE_URL", "it holds credentials, and all may read a pod's variables", fix)
+    told = {name: value for name, value in judge.items() if value}
+    return {"RAGWORKS_ARTIFACTS": settings.artifacts, "RAGWORKS_ENV": settings.environment, **told}
 
 
 def _gpus(value: int | str | None) -> int | None:
