@@ -1,6 +1,7 @@
 """Replays drift-clinc150 and drift-squad-a week by week through the query log and the monitor, against their answer keys.
 
     python -m bench.drift --data ../shared/data
+    python -m bench.drift --data ../shared/data --dag --weeks 0     # each week by a run of the DAG monitor_<stream>
 
 Then 200 stable weeks, drawn anew from the questions of the weeks that share the reference's mix, for the rate of false alarms.
 Prints the tables of docs/monitoring.md. Ten minutes on two quiet cores, most of it for answering 2,701 questions once and for
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import pickle
 import tempfile
 import time
@@ -40,9 +42,10 @@ from include.store import answers, collections, embedded, feedback
 from include.store.feedback import Feedback
 from include.store.pool import open_pool
 from include.store.query_log import save_queries
+from tests.dags.airflow_home import use_own_airflow_home
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from include.store.pool import Pool
 
@@ -93,8 +96,36 @@ def batches(asked: Iterable[tuple[Served, datetime]]) -> Iterator[list[tuple[Ser
     yield waiting
 
 
-def replay(settings: Settings, data: Path, stream: str, served: Sequence[Served], seed: int) -> list[list[str]]:
+def runs_of_dag(settings: Settings, stream: str) -> Callable[[datetime], None]:
+    """Runs the stream's monitor DAG as of a time, all its tasks, in this process.
+
+    :raises RuntimeError: a run did not succeed.
+    """
+    os.environ |= {
+        "RAGWORKS_DATABASE_URL": settings.database_url or "", "RAGWORKS_HOME": str(settings.home),
+        "RAGWORKS_COLLECTIONS_DIR": str(settings.collections_dir),
+    }  # fmt: skip
+    from airflow.utils.db import initdb
+
+    from tests.dags.snapshot import load_dags
+
+    initdb()
+    dag = load_dags()[f"monitor_{stream}"]
+    dag.deadline = None  # Airflow 3.3.2: dag.test() of a DAG with a deadline raises when the run succeeds
+
+    def run_until(end: datetime) -> None:
+        done = dag.test(run_conf={"at": end.isoformat()})
+        if done.state != "success":
+            raise RuntimeError(f"{done.run_id}: {done.state}")
+
+    return run_until
+
+
+def replay(
+    settings: Settings, data: Path, stream: str, served: Sequence[Served], seed: int, *, by_dag: bool
+) -> list[list[str]]:
     """Rows of the table: week, what it holds, what was beyond, breaches, decision."""
+    run_until = runs_of_dag(settings, stream) if by_dag else None
     schedule = json.loads((data / STREAMS[stream] / "schedule.json").read_text())
     table = []
     with open_pool(settings) as pool:
@@ -103,8 +134,12 @@ def replay(settings: Settings, data: Path, stream: str, served: Sequence[Served]
         write(pool, key, ((one, one.time) for one in served), np.random.default_rng(seed))
         for week in schedule:
             end = START + (week["week"] + 1) * WEEK
+            if run_until is not None:
+                run_until(end)
             found = monitor(settings, pool, stream, at=end, run_key=f"bench/{week['week']}", progress=Silent())
-            table.append([str(week["week"]), week["label"], *told(found)])
+            if run_until is not None and found.windows:
+                raise RuntimeError(f"week {week['week']}: the run of the DAG left {found.windows} windows")
+            table.append([str(week["week"]), week["label"], *told(found, end - WEEK)])
             if week["week"] == ACCEPTED.get(stream):
                 with pool.connection() as connection:
                     accept(connection, key, end, 7, actor="bench")
@@ -112,16 +147,15 @@ def replay(settings: Settings, data: Path, stream: str, served: Sequence[Served]
     return table
 
 
-def told(found: MonitorResult) -> list[str]:
-    """Values of the last window, breaches, decision."""
+def told(found: MonitorResult, since: datetime) -> list[str]:
+    """Values of the last window, breaches (new: opened since then), decision."""
     values = {s.name: s for s in found.signals}
     shown = []
     for name in ("query_drift", "embedding_drift", "coverage", "confidence", "abstention", "thumbs_down"):
         signal = values.get(name)
         mark = "**" if signal and signal.state == "beyond" else ""
         shown.append("" if signal is None or signal.value is None else f"{mark}{signal.value:.3f}{mark}")
-    new = {b.signal for b in found.opened}
-    breaches = ", ".join(f"{b.signal} (new)" if b.signal in new else b.signal for b in found.breaches)
+    breaches = ", ".join(f"{b.signal} (new)" if b.opened_at > since else b.signal for b in found.breaches)
     return [*shown, breaches or "none", found.decision.action if found.decision else ""]
 
 
@@ -191,8 +225,11 @@ def main() -> None:
     parser.add_argument("--weeks", type=int, default=200, help="stable ones")
     parser.add_argument("--seed", type=int, default=7, help="of samples and of the stable weeks")
     parser.add_argument("--streams", nargs="+", choices=tuple(STREAMS), default=list(STREAMS))
+    parser.add_argument("--dag", action="store_true", help="replay by runs of the DAG in place of calls")
     parser.add_argument("--cache", type=Path, help="folder that keeps what was served")
     arguments = parser.parse_args()
+    if arguments.dag:
+        use_own_airflow_home()
     with tempfile.TemporaryDirectory() as folder:
         server = embedded.ensure_running(Path(folder) / "postgres")
         try:
@@ -215,9 +252,11 @@ def run(server: str, folder: Path, stream: str, arguments: argparse.Namespace) -
     began = time.monotonic()
     columns = ("week", "label", "query_drift", "embedding_drift", "coverage", "confidence", "abstention", "thumbs_down")
     print("| " + " | ".join((*columns, "breaches", "decision")) + " |\n" + "|---" * (len(columns) + 2) + "|")
-    for row in replay(settings, arguments.data, stream, served, arguments.seed):
+    for row in replay(settings, arguments.data, stream, served, arguments.seed, by_dag=arguments.dag):
         print("| " + " | ".join(row) + " |", flush=True)
     print(f"\nreplayed in {time.monotonic() - began:.0f} s", flush=True)
+    if not arguments.weeks:
+        return
     began = time.monotonic()
     size = 300 if stream == "squad" else 1000
     print(

@@ -14,6 +14,7 @@ from ragworks.catalogue import read_catalogue
 from ragworks.manual import describe_monitor
 from ragworks.operators.monitoring import ActOperator, ApproveDecisionOperator, MeasureOperator, TellOperator
 from ragworks.operators.weekly import ReportWeekOperator
+from ragworks.params import monitor_params
 from ragworks.schedules import monitor_schedule
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def monitor_dag(collection: Collection) -> DAG:
         doc_md=describe_monitor(collection),
         schedule=monitor_schedule(collection),
         catchup=False,
+        params=monitor_params(),
         max_active_runs=2,  # one may wait days for a person, while the next one measures
         tags=["ragworks", "monitoring", name],
         default_args=defaults.default_args(),

@@ -53,6 +53,19 @@ def index_params() -> dict[str, Param]:
     }
 
 
+def monitor_params() -> dict[str, Param]:
+    """The form of a monitor DAG."""
+    return {
+        "at": Param(
+            None,
+            type=["null", "string"],
+            format="date-time",
+            title="As if it were then",
+            description_md="Only windows that had ended by then are measured and decided on: for what was missed. Empty: now.",
+        ),
+    }
+
+
 def review_params(collections: Sequence[str]) -> dict[str, Param]:
     """The form before a review of feedback."""
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
@@ -43,6 +43,8 @@ class _MonitorOperator(BaseOperator):
 class MeasureOperator(_MonitorOperator):
     """Measure the signals of every window that is over, open and end breaches, and decide, as ``ragworks monitor`` does.
 
+    The form's ``at`` says as of when; empty: now.
+
     Before that it closes what a run left open that is gone, and looks at what other systems have reported. Run twice, or by
     two at once, it changes nothing.
     """
@@ -69,7 +71,11 @@ class MeasureOperator(_MonitorOperator):
                 seen = take_alerts(connection, settings, load_collection(settings, self.collection), key, self.run_key)
             for report in seen:
                 self.log.info("%s reports %s: %s. %s", report.source, report.state, report.title, report.outcome)
-            found = monitor(settings, pool, self.collection, run_key=self.run_key, progress=Silent())
+            at = context["params"].get("at")
+            found = monitor(
+                settings, pool, self.collection, at=datetime.fromisoformat(at) if at else None, run_key=self.run_key,
+                progress=Silent(),
+            )  # fmt: skip
         self.log.info("%d new windows, the newest until %s", found.windows, found.at)
         for breach in found.breaches:
             self.log.warning("Breach %d of %s since %s: %s", breach.id, breach.signal, breach.opened_at, breach.reason)
