@@ -28,6 +28,7 @@ UNNAMED = {
     "huggingface_hub": "comes with transformers",
     "safetensors": "comes with transformers",
     "jinja2": "comes with torch",
+    "httpx2": "comes with openai",
 }
 ITS_OWN = {"bitsandbytes"}  # it needs CUDA: the project's own requirements have it not
 # Imports everything below include.training where airflow and plugins cannot be imported, and says what that brought.

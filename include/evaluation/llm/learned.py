@@ -13,6 +13,7 @@ from include.datasets.conversations.held_out import asked
 from include.datasets.conversations.options import LlmDataOptions
 from include.datasets.filters import normalised
 from include.registry.llm_lineage import learned_datasets
+from include.store import datasets
 from include.store.conversations import conversations
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from include.evaluation.contenders import Trial
     from include.store.conversations import Conversation
 
-THRESHOLD = float(LlmDataOptions.model_fields["near_duplicate"].default)  # share of word triples in common
+THRESHOLD = float(LlmDataOptions.model_fields["near_duplicate"].default)  # where a dataset does not say its own
 
 
 def learned_of(trial: Trial, texts: Sequence[tuple[str, str | None]]) -> frozenset[int]:
@@ -29,12 +30,17 @@ def learned_of(trial: Trial, texts: Sequence[tuple[str, str | None]]) -> frozens
 
     :param texts: question and right answer, None: it has none that counts.
     """
-    return met(texts, _rows(trial))
+    return met(texts, _rows(trial), threshold=_threshold(trial))
 
 
-def met(texts: Sequence[tuple[str, str | None]], rows: Iterable[Conversation]) -> frozenset[int]:
-    """Places of the questions that a conversation asks, holds or nearly asks, or whose long answer it gives. Pure."""
-    held = HeldOut([(question, question) for question, _ in texts], THRESHOLD)
+def met(
+    texts: Sequence[tuple[str, str | None]], rows: Iterable[Conversation], *, threshold: float = THRESHOLD
+) -> frozenset[int]:
+    """Places of the questions that a conversation asks, holds or nearly asks, or whose long answer it gives. Pure.
+
+    :param threshold: share of word triples in common from which two questions are the same.
+    """
+    held = HeldOut([(question, question) for question, _ in texts], threshold)
     long = {plain for _, right in texts if right and len((plain := normalised(right)).split()) >= LONG_ANSWER}
     questions: set[str] = set()
     answers: set[str] = set()
@@ -47,6 +53,14 @@ def met(texts: Sequence[tuple[str, str | None]], rows: Iterable[Conversation]) -
         for place, (question, right) in enumerate(texts)
         if normalised(question) in questions or (right is not None and normalised(right) in answers)
     )
+
+
+def _threshold(trial: Trial) -> float:
+    """As the training's dataset was divided and checked by."""
+    if trial.run.dataset_id is None:
+        return THRESHOLD
+    with trial.pool.connection() as connection:
+        return float(datasets.dataset(connection, trial.run.dataset_id).arguments.get("near_duplicate") or THRESHOLD)
 
 
 def _rows(trial: Trial) -> Iterator[Conversation]:
