@@ -7,12 +7,13 @@ file, so that the transaction that saves is short and a dataset may be large.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from include.datasets import filters
 from include.datasets.filters import normalised
 from include.datasets.gather import gather
+from include.datasets.golden_text import golden_text
 from include.datasets.kept_out import Barred, golden_of
 from include.datasets.live_index import open_live_index
 from include.datasets.mining import mine
@@ -118,7 +119,7 @@ class Build:
         kept = self._without_golden(self._worth_asking(questions, tally), judges, tally)
         kept = sorted(kept, key=lambda q: drawn(self.options.seed, q.query, q.document))
         tally.drop("over_max_rows", len(kept) - self.options.max_rows)
-        placed = self._placed(kept[: self.options.max_rows], tally)
+        placed = self._without_golden_text(self._placed(kept[: self.options.max_rows], tally), tally)
         return Found(self._found_again(self._unlike(placed, tally), tally), judges, known)
 
     def _worth_asking(self, questions: Sequence[Question], tally: Tally) -> list[Question]:
@@ -164,6 +165,25 @@ class Build:
                 tally.drop("unknown_document")
             else:
                 kept.append(question)
+        return kept
+
+    def _without_golden_text(self, questions: Sequence[Question], tally: Tally) -> list[Question]:
+        """Without passages, right or wrong, that are text of a golden document under another name."""
+        if self.options.golden != "documents" or not self.golden.documents:
+            return list(questions)
+        with self.index.pool.connection() as connection:
+            golden = golden_text(connection, self.index.held, self.golden, self.index.threshold)
+        held = self.index.documents
+        kept = []
+        for question in questions:
+            if golden.source(found_passage(question).text, known=question.document in held):
+                tally.drop("golden_passage")
+                continue
+            if question.negatives:
+                left = tuple(one for one in question.negatives if one.uri in held or not golden.source(one.text, known=False))
+                tally.drop("negative_of_other_side", len(question.negatives) - len(left))
+                question = replace(question, negatives=left)
+            kept.append(question)
         return kept
 
     def _unlike(self, questions: Sequence[Question], tally: Tally) -> list[Question]:

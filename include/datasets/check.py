@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from include.config import NearDuplicates
 from include.datasets.filters import normalised
+from include.datasets.golden_text import golden_text
 from include.datasets.kept_out import golden_of
-from include.datasets.leakage import Side, describe, leaks
+from include.datasets.leakage import GOLDEN, Leak, Side, describe, leaks
 from include.datasets.options import DatasetOptions
 from include.errors import BadData
 from include.indexing.hashing import text_hash
@@ -21,10 +22,10 @@ from include.quality.validate import validate
 from include.store import answering_passages, datasets, generations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from uuid import UUID
 
-    from include.datasets.leakage import Leak
+    from include.datasets.golden_text import GoldenText
     from include.quality.validate import Verdict
     from include.store.datasets import Dataset, Pair
     from include.store.pool import Connection, Pool
@@ -160,7 +161,22 @@ def _leaks(connection: Connection, collection: int, dataset: Dataset, options: D
     if "dev" in sides and "negatives of train" in wrong:
         dev = {"dev": Side(documents=sides["dev"].documents), "negatives of train": wrong["negatives of train"]}
         found += leaks(dev, Side(), threshold)
+    if judges:
+        found += _golden_texts(connection, dataset, held, golden_text(connection, live, golden, threshold))
     return found
+
+
+def _golden_texts(connection: Connection, dataset: Dataset, held: Collection[str], golden: GoldenText) -> Iterator[Leak]:
+    """Passages, right or wrong, that are text of a golden document under another name.
+
+    :param held: documents of the dataset that the index holds.
+    """
+    for number, row in enumerate(datasets.pairs(connection, dataset.id), 1):
+        if source := golden.source(row.positive, known=row.uri in held):
+            yield Leak("passage", (row.split, GOLDEN), (f"row {number}", source))
+        for negative in row.negatives:
+            if negative.uri not in held and (source := golden.source(negative.text, known=False)):
+                yield Leak("passage", (f"negatives of {row.split}", GOLDEN), (f"row {number}", source))
 
 
 def _refusal(dataset: Dataset, rows: Verdict, facts: Mapping[str, str], found: list[Leak], wrong: list[str]) -> BadData:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from include.datasets.filters import normalised
@@ -22,19 +22,24 @@ class Golden:
 
     :param questions: normalised → the documents that answer it.
     :param documents: all of these documents.
+    :param spans: document → the characters of it that answer; (None, None): all of it.
     """
 
     questions: dict[str, frozenset[str]]
     documents: frozenset[str]
+    spans: dict[str, set[tuple[int | None, int | None]]] = field(default_factory=dict)
 
 
 def golden_of(connection: Connection, collection: int) -> Golden:
     """Read them; questions that nothing answers count too."""
     questions: dict[str, frozenset[str]] = {}
+    spans: dict[str, set[tuple[int | None, int | None]]] = {}
     for query in golden.golden_queries(connection, collection):
         key = normalised(query.query)
         questions[key] = questions.get(key, frozenset()) | {span.document for span in query.spans}
-    return Golden(questions, frozenset().union(*questions.values()))
+        for span in query.spans:
+            spans.setdefault(span.document, set()).add((span.start, span.end))
+    return Golden(questions, frozenset().union(*questions.values()), spans)
 
 
 class Barred:

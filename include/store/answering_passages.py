@@ -124,6 +124,19 @@ def contents_of(connection: Connection, held: Generation, uris: Sequence[str]) -
     return {str(uri): (content, bytes(signature)) for uri, content, signature in rows}
 
 
+def texts_of(connection: Connection, held: Generation, uris: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(uri, text) of documents as a generation holds them, streamed; of others nothing."""
+    with connection.cursor(name="texts_of") as cursor:
+        cursor.itersize = 200
+        yield from cursor.execute(
+            "select d.uri, t.text from ragworks.document d"
+            " join ragworks.generation_document g on g.generation_id = %s and g.document_id = d.id and not g.staged"
+            " join ragworks.document_text t on t.collection_id = d.collection_id and t.content_hash = g.content_hash"
+            " where d.collection_id = %s and d.uri = any(%s)",
+            (held.id, held.collection_id, list(uris)),
+        )
+
+
 def stored_text(connection: Connection, collection: int, uri: str, start: int, end: int) -> str | None:
     """These characters of a document as the source wants it now; None: the collection has no such document."""
     row = connection.execute(

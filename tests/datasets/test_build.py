@@ -195,6 +195,28 @@ def test_pairs_of_a_file(zoo: Zoo) -> None:
     assert rows["how do moles sleep"].negatives
 
 
+def test_golden_text_that_a_file_gives_under_another_name(zoo: Zoo) -> None:
+    """The page of the yak judges: its text is neither learned as right nor as wrong, whatever it is called."""
+    taken = (zoo.folder / "yak.md").read_text()[30:180]
+    lines = [
+        {"query": "where yaks are at home", "document": "a book.md", "positive": taken},
+        {"query": "where moles are at home", "document": "mole.md", "positive": "Below damp lawns.",
+         "negatives": [{"document": "a book.md", "text": taken}, {"document": "no book.md", "text": "Nowhere at all."}]},
+        {"query": "what is in the sea", "document": "the sea.md", "positive": "Salt water, and much of it."},
+    ]  # fmt: skip
+    path = zoo.folder.parent / "pairs.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    options = DatasetOptions(file=str(path), sources=("file",), min_dev=1, min_train=1)
+    assert len(zoo.pairs(zoo.build(options))) == 3
+    with zoo.pool.connection() as connection:
+        golden.save(connection, zoo.id, [GoldenQuery("Which animal lives high up?", (GoldenSpan("yak.md"),))])
+    made = zoo.build(options)
+    rows = {row.query: row for row in zoo.pairs(made)}
+    assert rows.keys() == {"where moles are at home", "what is in the sea"}
+    assert [one.text for one in rows["where moles are at home"].negatives] == ["Nowhere at all."]
+    assert made.statistics["dropped"] == {"golden_passage": 1, "negative_of_other_side": 1}
+
+
 def test_limits_take_always_the_same_rows(zoo: Zoo) -> None:
     some = zoo.build(zoo.judged(max_rows=30, negatives=0))
     more = zoo.build(zoo.judged(max_rows=60, negatives=0))

@@ -9,12 +9,14 @@ from uuid import uuid4
 import pytest
 
 from include.datasets.check import check_dataset
+from include.datasets.golden_text import GoldenText
 from include.datasets.leakage import Side, leaks
 from include.datasets.options import DatasetOptions
 from include.errors import BadData
 from include.indexing.hashing import text_hash
 from include.indexing.near_duplicates import signature
 from include.store import datasets, golden
+from include.store.datasets import Negative
 from include.store.golden import GoldenQuery, GoldenSpan
 from include.store.pool import open_pool
 from tests.datasets.zoo import pair
@@ -67,6 +69,33 @@ def test_golden_queries_judge_alone() -> None:
     golden = _side("a", question="asked", original=TEXT)
     assert [leak.kind for leak in leaks(sides, golden, 0.8)] == ["document", "near_duplicate", "question"]
     assert [leak.kind for leak in leaks(sides, golden, 0.8, golden_documents=False)] == ["question"]
+
+
+@pytest.mark.parametrize(
+    ("passage", "known", "source"),
+    [
+        (" ".join(WORDS[20:60]).upper() + "!", False, "a.md"),  # a part of it, written otherwise
+        (" ".join(WORDS[20:60]), True, None),  # of a document that was compared as a whole
+        (COPY, False, "a.md"),
+        (" ".join([*WORDS[20:40], *(f"other{n}" for n in range(20))]), False, None),  # half of it
+        (" ".join(WORDS[20:28]), False, "a.md"),  # eight words, all in a row
+        (" ".join(WORDS[20:27]), False, None),  # seven may be chance
+        (" ".join([*WORDS[20:30], "other"]), False, None),
+        (" ".join([*(f"other{n}" for n in range(50)), *(f"b{n}" for n in range(25))]), False, "b.md"),  # it holds one
+        ("c0 c1 c2 " * 20, False, None),  # repeats a document of a few words
+        ("The c1!", False, None),
+        ("Just THREE words.", True, "c.md"),  # what a golden query asks for
+        ("", False, None),
+    ],
+)
+def test_golden_text_under_another_name(passage: str, known: bool, source: str | None) -> None:
+    texts = {
+        "a.md": TEXT,
+        "b.md": " ".join(f"b{n}" for n in range(25)),
+        "c.md": "Just three words. " + "c0 c1 c2 c3 c4 c5 c6 c7",
+    }
+    assert GoldenText(texts, {"c.md": [(0, 16)]}, 0.8).source(passage, known=known) == source
+    assert GoldenText({}, {}, 0.8).source(passage, known=known) is None
 
 
 OPTIONS = DatasetOptions(min_train=2, min_dev=1).model_dump(mode="json")
@@ -144,3 +173,18 @@ def test_a_document_that_is_gone_is_known_by_its_name(pool: Pool) -> None:
         check_dataset(pool, 1, _save(pool, rows))
     sound = [replace(row, uri="never-seen.md") if row.split == "dev" else row for row in rows]
     assert check_dataset(pool, 1, _save(pool, sound))["sound"]
+
+
+def test_golden_text_under_another_name_fails_the_run(pool: Pool) -> None:
+    """A file may give passages of documents that the index does not hold; their text is compared."""
+    taken = " ".join(WORDS[20:60])
+    right = [pair(0, uri="b.md"), pair(1, uri="elsewhere.md", positive=taken), pair(2, split="dev", uri="d.md")]
+    given = Negative("elsewhere.md", None, None, taken)
+    wrong = [pair(0, uri="b.md"), replace(pair(1, uri="c.md"), negatives=(given,)), pair(2, split="dev", uri="d.md")]
+    for rows in (right, wrong):
+        assert check_dataset(pool, 1, _save(pool, rows))["sound"]
+    with pool.connection() as connection:
+        golden.save(connection, 1, [GoldenQuery("Something else?", (GoldenSpan("a.md"),))])
+    for rows, side in ((right, "train"), (wrong, "negatives of train")):
+        with pytest.raises(BadData, match=rf"such as passage row 2 and a\.md in {side} and golden"):
+            check_dataset(pool, 1, _save(pool, rows))
