@@ -76,12 +76,19 @@ def plan(
     base: str,
     base_fingerprint: str,
     code_version: str,
+    asked: str = "",
 ) -> ModelRun:
-    """The training of this key, made when it is new; a retry gets the row that is there."""
+    """The training of this key, made when it is new; a retry gets the row that is there.
+
+    :param asked: a hash of what was asked for, whatever data came of it; kept in ``training`` as ``asked``.
+    """
+    training = Jsonb({"asked": asked} if asked else {})
+    what = (run_key, family, collection, dataset, Jsonb(dict(arguments)), work_hash)
     connection.execute(
         "insert into ragworks.model_run (run_key, family, collection_id, dataset_id, arguments, work_hash, base,"
-        " base_fingerprint, code_version) values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (run_key) do nothing",
-        (run_key, family, collection, dataset, Jsonb(dict(arguments)), work_hash, base, base_fingerprint, code_version),
+        " base_fingerprint, code_version, training) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+        " on conflict (run_key) do nothing",
+        (*what, base, base_fingerprint, code_version, training),
     )
     return by_key(connection, run_key)
 
@@ -131,16 +138,24 @@ def holding(connection: Connection, *, artifact: str | None = None, fingerprint:
     return _many(connection, condition, {"a": artifact, "f": fingerprint})
 
 
-def same_work(connection: Connection, work_hash: str, *, but: str) -> ModelRun | None:
-    """Another training of the same data, arguments and base that was judged, or goes on: the newest.
+def same_work(connection: Connection, work_hash: str, *, but: str) -> list[ModelRun]:
+    """Other trainings of the same data, arguments and base that have not failed, newest first.
 
     :param but: the key of the run that asks.
     """
-    return _one(
-        connection,
-        sql.SQL("work_hash = %s and run_key <> %s and state <> 'failed'"),
-        (work_hash, but),
+    return _many(connection, sql.SQL("work_hash = %s and run_key <> %s and state <> 'failed'"), (work_hash, but))
+
+
+def asked_since(connection: Connection, collection: int, asked: str, since: datetime, *, but: str) -> list[ModelRun]:
+    """Other trainings of a collection that were asked for in the same words, planned after a moment, and have not failed.
+
+    :param asked: as :func:`plan` took it.
+    :param but: the key of the run that asks.
+    """
+    condition = sql.SQL(
+        "collection_id = %s and training ->> 'asked' = %s and created_at > %s and run_key <> %s and state <> 'failed'"
     )
+    return _many(connection, condition, (collection, asked, since, but))
 
 
 def runs_of(connection: Connection, family: str | None = None, collection: int | None = None) -> list[ModelRun]:

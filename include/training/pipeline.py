@@ -12,6 +12,7 @@ import hashlib
 import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,12 @@ from include.config import CHAMPION, PROJECT_ROOT, load_collection
 from include.embedding import models
 from include.errors import BadConfiguration, RagworksError, Transient
 from include.indexing.hashing import canonical_json, text_hash
-from include.store import collections, datasets, model_runs
+from include.store import collections, datasets, model_runs, training_locks
 from include.training.arguments import LlmArguments
+from include.training.ledger import NOTED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from include.config import Settings
     from include.datasets.conversations.options import LlmDataOptions
@@ -32,22 +34,23 @@ if TYPE_CHECKING:
     from include.registry.decision import Decision
     from include.store.datasets import Dataset
     from include.store.model_runs import ModelRun
-    from include.store.pool import Pool
+    from include.store.pool import Connection, Pool
     from include.training.arguments import TrainingArguments
 
 logger = logging.getLogger(__name__)
+
+ABANDONED = timedelta(days=1)  # without a sign of life, after which nobody waits for an unfinished training
 
 
 class AlreadyDone(Exception):
     """The same work was judged, or goes on, under another key: an event that came twice trains once.
 
     :param run: that training.
+    :param same: what it has in common with what was asked for.
     """
 
-    def __init__(self, run: ModelRun) -> None:
-        super().__init__(
-            f"training {run.run_key} is of the same data, arguments and base, and is {run.state}: nothing is done again"
-        )
+    def __init__(self, run: ModelRun, same: str = "is of the same data, arguments and base") -> None:
+        super().__init__(f"training {run.run_key} {same}, and is {run.state}: nothing is done again")
         self.run = run
 
 
@@ -67,12 +70,25 @@ class Request:
     force: bool = False
 
 
-def prepare(settings: Settings, pool: Pool, run_key: str, request: Request, *, progress: Progress) -> ModelRun:
+def prepare(
+    settings: Settings,
+    pool: Pool,
+    run_key: str,
+    request: Request,
+    *,
+    asked_at: datetime | None = None,
+    progress: Progress,
+) -> ModelRun:
     """Make or take the data, and write down what is to be done; a retry finds it.
 
-    :raises AlreadyDone: another training is of the same data, arguments and base.
+    :param asked_at: when the event came that asks for it; what was planned later for the same words has served it. None: it
+        is a person who asks, or a clock, and each time counts.
+    :raises AlreadyDone: another training is of the same data, arguments and base, or has served the event.
     :raises BadConfiguration: the base does not exist.
     """
+    asked = _asked(request)
+    if asked_at is not None and not request.force:
+        _require_unserved(pool, run_key, request, asked, asked_at)
     request = _resolved(settings, pool, request)
     base, base_fingerprint = _base(settings, pool, request)
     dataset = _dataset(settings, pool, run_key, request, progress)
@@ -81,14 +97,59 @@ def prepare(settings: Settings, pool: Pool, run_key: str, request: Request, *, p
     work_hash = text_hash(canonical_json(work)).hex
     with pool.connection() as connection, connection.transaction():
         collections.lock_collection(connection, dataset.collection_id)  # two keys that ask for one work at once
-        found = model_runs.same_work(connection, work_hash, but=run_key)
+        same = model_runs.same_work(connection, work_hash, but=run_key)
+        found = _counted(connection, same)
         known = model_runs.find(connection, run_key)
         if known is None and found is not None and not request.force:
             raise AlreadyDone(found)
+        if known is None and same and found is None:
+            logger.warning(
+                "training %s of the same work was left %s; --run-key goes on with it", same[0].run_key, same[0].state
+            )
         return model_runs.plan(
             connection, run_key, family=request.family, collection=dataset.collection_id, dataset=dataset.id,
             arguments=arguments, work_hash=work_hash, base=base, base_fingerprint=base_fingerprint, code_version=code_version(),
+            asked=asked,
         )  # fmt: skip
+
+
+def still_counts(run: ModelRun, held: Collection[int], now: datetime) -> bool:
+    """Whether a training makes the same work needless: it was judged, or somebody works on it, or may go on soon. Pure.
+
+    A process that died leaves an unfinished row and no lock, which stands in nobody's way for ever.
+
+    :param held: second keys of the locks of trainings that are worked on.
+    """
+    if run.state in model_runs.ENDED:
+        return True
+    if run.state == "failed":
+        return False
+    noted = run.training.get(NOTED)
+    told = [run.created_at, run.started_at, run.finished_at, datetime.fromisoformat(noted) if noted else None]
+    last = max(moment for moment in told if moment is not None)
+    return training_locks.second_key(run.id) in held or now - last < ABANDONED
+
+
+def _counted(connection: Connection, runs: Iterable[ModelRun]) -> ModelRun | None:
+    held, now = training_locks.at_work(connection), datetime.now(UTC)
+    return next((run for run in runs if still_counts(run, held, now)), None)
+
+
+def _asked(request: Request) -> str:
+    """A hash of what is asked for, before it is known what data and which model that means today."""
+    arguments, data = request.arguments.model_dump(mode="json"), request.data.model_dump(mode="json")
+    return text_hash(canonical_json([request.family, request.collection, arguments, data, request.dataset])).hex
+
+
+def _require_unserved(pool: Pool, run_key: str, request: Request, asked: str, since: datetime) -> None:
+    """:raises AlreadyDone: a training was planned after the event came, and its data are no older."""
+    with pool.connection() as connection:
+        if model_runs.find(connection, run_key) is not None:  # a retry
+            return
+        collection = collections.collection_id(connection, request.collection)
+        found = _counted(connection, model_runs.asked_since(connection, collection, asked, since, but=run_key))
+    if found is not None:
+        raise AlreadyDone(found, "was planned with the same options after this was asked for")
 
 
 def check(settings: Settings, pool: Pool, run_key: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
@@ -56,14 +56,17 @@ class ChooseCollectionOperator(BaseOperator):
         """
         first, *others = chosen_collections(context)
         self.log.info("This run trains on %s%s", first, f"; runs of their own: {', '.join(others)}" if others else "")
-        return [{"collection": name, "decisions": asked_decisions(context, name)} for name in others]
+        since = asked_at(context)
+        told = {"asked_at": since.isoformat()} if since else {}
+        return [{"collection": name, "decisions": asked_decisions(context, name), **told} for name in others]
 
 
 class PrepareTrainingOperator(_TrainingOperator):
     """Make the data of a training and write down what is to be done.
 
-    Skipped, with all that follows, when the same data, arguments and base were trained before, or when the decision that
-    woke it is carried out by another run: an event that comes twice trains once.
+    Skipped, with all that follows, when the same data, arguments and base were trained before, when a training with the same
+    options was planned after the event came that woke it, or when the decision that woke it is carried out by another run: an
+    event that comes twice trains once.
     """
 
     ui_color = "#e8f0fe"
@@ -94,7 +97,8 @@ class PrepareTrainingOperator(_TrainingOperator):
                 self.family, name, context["params"], usual={key: usual[key] for key in usual.keys() - given.keys()}
             )
             try:
-                run = prepare(settings, pool, self.run_key, request, progress=Silent())
+                since = None if decision is not None else asked_at(context)
+                run = prepare(settings, pool, self.run_key, request, asked_at=since, progress=Silent())
             except AlreadyDone as done:
                 end_training(pool, self.run_key, (), note=str(done))
                 raise AirflowSkipException(str(done)) from None
@@ -128,6 +132,14 @@ def asked_decisions(context: Context, collection: str) -> list[int]:
     if any("decision" not in extra for extra in mine):
         return []
     return [int(extra["decision"]) for extra in mine]
+
+
+def asked_at(context: Context) -> datetime | None:
+    """When the newest of the events came that started a run; None: a person or a clock did."""
+    if handed_on := (context["dag_run"].conf or {}).get("asked_at"):
+        return datetime.fromisoformat(handed_on)
+    events = [event for found in (context.get("triggering_asset_events") or {}).values() for event in found]
+    return max((event.timestamp for event in events), default=None)
 
 
 def _events(context: Context) -> list[dict[str, Any]]:
