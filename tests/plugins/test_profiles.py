@@ -68,6 +68,8 @@ def test_the_template_is_valid_and_names_no_secret_but_by_reference() -> None:
     assert template["spec"]["restartPolicy"] == "Never"
     variables = {variable["name"]: variable for variable in container["env"]}
     assert set(variables["RAGWORKS_DATABASE_URL"]["valueFrom"]) == {"secretKeyRef"}
+    key = {"name": "ragworks", "key": "embedding-api-key", "optional": True}  # not everybody embeds by an endpoint
+    assert variables["RAGWORKS_EMBEDDING_API_KEY"]["valueFrom"] == {"secretKeyRef": key}
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
