@@ -41,7 +41,7 @@ _OUTSIDE = {
 
 
 def publish_model_page(settings: Settings, pool: Pool, run_key: str) -> str:
-    """Write the page of a training to the artifacts; returns where it lies.
+    """Write the page of a training to the artifacts; returns where it lies, without credentials.
 
     :raises Transient: the store is full, or does not answer.
     """
@@ -50,11 +50,18 @@ def publish_model_page(settings: Settings, pool: Pool, run_key: str) -> str:
     with pool.connection() as connection:
         run = model_runs.by_key(connection, run_key)
         name = collections.collection_name(connection, run.collection_id)
-    return write_model_page(model_page_path(settings, run, name), run, name)
+    write_model_page(_page_url(settings, run, name), run, name)
+    return model_page_path(settings, run, name)
 
 
 def model_page_path(settings: Settings, run: ModelRun, collection: str) -> str:
-    """Where the page of a training lies, whether it was written yet or not."""
+    """Where the page of a training lies, whether it was written yet or not; for people, without credentials of the URL."""
+    from include.registry.stores import shown_url
+
+    return shown_url(_page_url(settings, run, collection))
+
+
+def _page_url(settings: Settings, run: ModelRun, collection: str) -> str:
     root = settings.artifacts or (settings.home / "artifacts").absolute().as_uri()
     return f"{root.rstrip('/')}/reports/{run.family}/{collection}/{run.id}.html"
 
@@ -68,14 +75,16 @@ def write_model_page(path: str, run: ModelRun, collection: str, *, quotes: bool 
     """
     import fsspec
 
-    from include.registry.stores import translated
+    from include.registry.stores import shown_url, translated
 
     text = render_model(run, collection, quotes=quotes)
     try:
         opened = fsspec.open(path, "w", encoding="utf-8", auto_mkdir=True)
     except (ImportError, ValueError) as error:
-        raise BadConfiguration(f"the page {path}", str(error), "Name a file, or a URL of a store that is installed") from error
-    with translated(path), opened as file:
+        raise BadConfiguration(
+            f"the page {shown_url(path)}", str(error), "Name a file, or a URL of a store that is installed"
+        ) from error
+    with translated(shown_url(path)), opened as file:
         file.write(text)
     return path
 

@@ -71,7 +71,7 @@ def open_store(settings: Settings) -> Store:
     :raises BadConfiguration: the URL's protocol is unknown or its package is not installed.
     """
     url = settings.artifacts or (settings.home / "artifacts").absolute().as_uri()
-    shown = re.sub(r"//[^/@\s]*@", "//", url)
+    shown = shown_url(url)
     try:
         fs, root = url_to_fs(url)
     except (ImportError, ValueError, TypeError) as error:
@@ -79,6 +79,11 @@ def open_store(settings: Settings) -> Store:
     if "file" in (fs.protocol if isinstance(fs.protocol, tuple | list) else (fs.protocol,)):
         return LocalStore(Path(root), shown)
     return RemoteStore(fs, str(root).rstrip("/"), shown, settings.home)
+
+
+def shown_url(url: str) -> str:
+    """A URL of the store as people and other services may see it: without the credentials that it may hold."""
+    return re.sub(r"//[^/@\s]*@", "//", url)
 
 
 class LocalStore:

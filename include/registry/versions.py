@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.errors import BadData, ServiceUnavailable
 from include.registry.mlflow_client import mlflow_client
+from include.registry.stores import shown_url
 from include.store import collections, deployments, model_runs, model_versions
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def _version_of(settings: Settings, name: str, run: ModelRun, facts: Mapping[str
             return int(version.version)
     mlflow_run = _logged(client, settings, name, run, facts)
     tags = {RUN_KEY: run.run_key, "fingerprint": run.fingerprint or "", **_tags(run, facts)}
-    source = f"{settings.artifacts.rstrip('/')}/{(run.artifact or '').removeprefix('artifacts:')}"
+    source = f"{shown_url(settings.artifacts).rstrip('/')}/{(run.artifact or '').removeprefix('artifacts:')}"
     return int(client.create_model_version(name, source=source, run_id=mlflow_run, tags=tags).version)
 
 
@@ -142,7 +143,7 @@ def _logged(client: Any, settings: Settings, name: str, run: ModelRun, facts: Ma
     from mlflow.entities import Metric, Param, RunTag
 
     experiment = client.get_experiment_by_name(name)
-    where = f"{settings.artifacts.rstrip('/')}/mlflow"
+    where = f"{shown_url(settings.artifacts).rstrip('/')}/mlflow"
     found = experiment.experiment_id if experiment else client.create_experiment(name, artifact_location=where)
     there = client.search_runs([found], filter_string=f"tags.`{RUN_KEY}` = '{run.run_key}'", max_results=1)
     if there and there[0].info.status == "FINISHED":

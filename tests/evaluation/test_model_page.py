@@ -189,5 +189,10 @@ def test_where_it_is_written(settings: Settings, tmp_path: Path) -> None:
     path = model_page_path(settings.model_copy(update={"artifacts": tmp_path.as_uri()}), _run(), "handbook")
     assert write_model_page(path, _run(), "handbook") == path == f"{tmp_path.as_uri()}/reports/embedder/handbook/7.html"
     assert "Embedder of handbook" in (tmp_path / "reports/embedder/handbook/7.html").read_text()
+    told = model_page_path(settings.model_copy(update={"artifacts": "sftp://me:secret@host/models"}), _run(), "handbook")
+    assert told == "sftp://host/models/reports/embedder/handbook/7.html"
+    with pytest.raises(BadConfiguration) as error:
+        write_model_page("nosuch://me:secret@host/page.html", _run(), "handbook")
+    assert "secret" not in str(error.value)
     with pytest.raises(BadConfiguration):
         write_model_page("nosuch://somewhere/page.html", _run(), "handbook")  # a store that fsspec does not know

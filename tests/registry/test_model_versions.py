@@ -66,6 +66,16 @@ def test_one_version_with_all_that_is_known(settings: Settings, pool: Pool, rera
         assert model_runs.by_key(connection, KEY).version == 1
 
 
+def test_credentials_of_the_store_are_not_told_to_mlflow(settings: Settings, pool: Pool, rerankers: list[Path]) -> None:
+    trained(settings, pool, "reranker", rerankers[0], key=KEY)
+    remote = settings.model_copy(update={"artifacts": "s3://me:secret@models/ragworks"})
+    register(remote, pool, KEY)
+    client = mlflow_client(settings)
+    (found,) = client.search_model_versions(f"name='{NAME}'")
+    assert found.source.startswith("s3://models/ragworks/models/reranker/handbook/")
+    assert client.get_experiment_by_name(NAME).artifact_location == "s3://models/ragworks/mlflow"
+
+
 def test_a_crash_between_mlflow_and_our_row(
     settings: Settings, pool: Pool, rerankers: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
