@@ -76,11 +76,22 @@ def test_long_lists_go_in_slices_between_which_questions_pass() -> None:
 
 
 def test_an_error_reaches_every_caller_and_the_next_batch_works() -> None:
-    embedder = BatchingEmbedder(SlowEmbedder())
+    begun, go = threading.Event(), threading.Event()
+
+    class Held(SlowEmbedder):
+        def embed_documents(self, texts: Sequence[str], progress: object = None) -> NDArray[np.float32]:
+            begun.set()
+            assert go.wait(5)
+            return super().embed_documents(texts)
+
+    embedder = BatchingEmbedder(Held())
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(embedder.embed_query, "first")
-        time.sleep(0.01)
+        assert begun.wait(5)
         batch = [pool.submit(embedder.embed_query, text) for text in ("bad", "one", "two")]
+        while len(embedder._waiting) < 3:
+            time.sleep(0.001)
+        go.set()
         assert first.result(5) is not None
         assert all(isinstance(one.exception(5), ValueError) for one in batch)
     assert embedder.embed_query("after").shape == (64,)
