@@ -107,11 +107,10 @@ def runs_of_dag(settings: Settings, stream: str) -> Callable[[datetime], None]:
     }  # fmt: skip
     from airflow.utils.db import initdb
 
-    from tests.dags.snapshot import load_dags
+    from tests.dags.snapshot import dag_to_test
 
     initdb()
-    dag = load_dags()[f"monitor_{stream}"]
-    dag.deadline = None  # Airflow 3.3.2: dag.test() of a DAG with a deadline raises when the run succeeds
+    dag = dag_to_test(f"monitor_{stream}")
 
     def run_until(end: datetime) -> None:
         done = dag.test(run_conf={"at": end.isoformat()})

@@ -203,40 +203,28 @@ def _decide(
     run_key: str,
 ) -> StoredDecision | None:
     """Decide and keep it; a decision that came between, such as on a report, is one that is open."""
+
+    def kept(known: Facts) -> bool:
+        decision = decide(now_open, known, configured.monitoring, at=at)
+        evidence = {
+            "signals": sorted({one for b in now_open for one in b.signals}),
+            "breaches": [{"id": b.id, "signal": b.signal, "reason": b.reason} for b in now_open],
+            "facts": facts.as_dict(known),
+            "refused": decision.as_dict()["refused"],
+        }
+        saved = decisions.save(
+            connection, environment=settings.environment, collection=key, at=at, action=decision.action, family=decision.family,
+            mode=decision.mode, state=decision.state, reason=decision.reason, evidence=evidence,
+            breaches=[b.id for b in now_open], monitor_key=run_key,
+        )  # fmt: skip
+        if saved is not None:
+            logger.info("%s: %s: %s", configured.name, decision.action, decision.reason)
+        return saved is not None
+
     known = facts.gather(connection, settings, key, now_open, at)
-    if not _save(connection, settings, configured, key, at, now_open, run_key, known):
-        waiting = decisions.open_decision(connection, settings.environment, key)
-        if waiting is not None:
-            known = replace(known, open_decision=facts.said(waiting))
-            _save(connection, settings, configured, key, at, now_open, run_key, known)
+    if not kept(known) and (waiting := decisions.open_decision(connection, settings.environment, key)) is not None:
+        kept(replace(known, open_decision=facts.said(waiting)))
     return decisions.of_window(connection, settings.environment, key, at)
-
-
-def _save(
-    connection: Connection,
-    settings: Settings,
-    configured: Collection,
-    key: int,
-    at: datetime,
-    now_open: Sequence[Breach],
-    run_key: str,
-    known: Facts,
-) -> bool:
-    decision = decide(now_open, known, configured.monitoring, at=at)
-    evidence = {
-        "signals": sorted({one for b in now_open for one in b.signals}),
-        "breaches": [{"id": b.id, "signal": b.signal, "reason": b.reason} for b in now_open],
-        "facts": facts.as_dict(known),
-        "refused": decision.as_dict()["refused"],
-    }
-    kept = decisions.save(
-        connection, environment=settings.environment, collection=key, at=at, action=decision.action, family=decision.family,
-        mode=decision.mode, state=decision.state, reason=decision.reason, evidence=evidence,
-        breaches=[b.id for b in now_open], monitor_key=run_key,
-    )  # fmt: skip
-    if kept is not None:
-        logger.info("%s: %s: %s", configured.name, decision.action, decision.reason)
-    return kept is not None
 
 
 def _stored(row: StoredDecision) -> Decision:

@@ -51,13 +51,9 @@ def run_dag(airflow_metadata: None, in_environment: Settings) -> Callable[..., D
     """Run a DAG of ``dags/`` to its end in this process."""
 
     def run(dag_id: str, **conf: Any) -> DagRunResult:
-        from tests.dags.snapshot import load_dags
+        from tests.dags.snapshot import dag_to_test
 
-        dag = load_dags()[dag_id]
-        # Airflow 3.3.2: dag.test() of a DAG with a deadline raises when the run succeeds, because DagRun.update_state
-        # looks the alerts up by ids that only the scheduler's copy of a DAG has. test_live_airflow.py runs with it.
-        dag.deadline = None
-        return _result(dag.test(run_conf=conf or None))
+        return _result(dag_to_test(dag_id).test(run_conf=conf or None))
 
     return run
 

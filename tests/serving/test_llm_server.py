@@ -333,10 +333,11 @@ def test_a_path_makes_no_line_of_the_log(world: World, monkeypatch: pytest.Monke
     monkeypatch.setattr(app.logger, "info", lambda text, *values: said.append(text % values))
     httpx.get(f"{world.settings.llm_server}/x%0AINFO%20forged", timeout=30)
     began = time.monotonic()
-    while not said:  # the line is written after the answer
+    while not any("forged" in line for line in said):  # the line is written after the answer
         assert time.monotonic() - began < 10
         time.sleep(0.01)
-    assert "/v1/x%0AINFO%20forged 404" in said[0]
+    (line,) = [line for line in said if "forged" in line]
+    assert "/v1/x%0AINFO%20forged 404" in line
 
 
 def test_the_passport_is_not_believed_blindly(world: World) -> None:
