@@ -72,12 +72,7 @@ def slices(queries: Sequence[GoldenQuery], keys: Sequence[str] = ()) -> dict[str
 
     :param keys: which to slice by; none: every key that has from 2 to MAX_SLICES values.
     """
-    found: dict[str, dict[str, list[int]]] = {}
-    for position, query in enumerate(queries):
-        for key, value in query.metadata.items():
-            if not keys or key in keys:
-                for one in _values(value):
-                    found.setdefault(key, {}).setdefault(one, []).append(position)
+    found = _positions(queries)
     if keys:
         _known(keys, found, queries)
         return {key: found[key] for key in keys}
@@ -86,11 +81,17 @@ def slices(queries: Sequence[GoldenQuery], keys: Sequence[str] = ()) -> dict[str
 
 def unsliced(queries: Sequence[GoldenQuery]) -> dict[str, int]:
     """Metadata key → how many values it has, of the keys that have too many to slice by."""
-    found: dict[str, set[str]] = {}
-    for query in queries:
+    return {key: len(values) for key, values in sorted(_positions(queries).items()) if len(values) > MAX_SLICES}
+
+
+def _positions(queries: Sequence[GoldenQuery]) -> dict[str, dict[str, list[int]]]:
+    """Metadata key → value → the positions of its queries, whatever their number."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for position, query in enumerate(queries):
         for key, value in query.metadata.items():
-            found.setdefault(key, set()).update(_values(value))
-    return {key: len(values) for key, values in sorted(found.items()) if len(values) > MAX_SLICES}
+            for one in _values(value):
+                found.setdefault(key, {}).setdefault(one, []).append(position)
+    return found
 
 
 def _values(value: Any) -> list[str]:
