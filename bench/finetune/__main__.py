@@ -81,6 +81,7 @@ CASES = {
     "abstracts-embedder-as-beir": Case(
         "abstracts", "embedder", {"evaluate_steps": LAST, "data_golden": "questions", "data_dev_share": 0.03}
     ),
+    "abstracts-reranker-as-beir": Case("abstracts", "reranker", {"data_golden": "questions"}),
     "scifact-forest": Case("scifact", "reranker", {"kind": "forest"}),
 }
 
