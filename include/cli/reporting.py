@@ -36,7 +36,7 @@ def report(args: argparse.Namespace, settings: Settings, output: Output) -> None
 
     if args.listed:
         weeks = weekly.published(settings, args.name)
-        place = f"{weekly.root(settings)}/{weekly.folder(args.name)}"
+        place = weekly.folder_shown(settings, args.name)
         output.result({"collection": args.name, "folder": place, "weeks": weeks})
         output.table(("week", "page"), [(week, f"{place}/{week}.html") for week in weeks])
         if not weeks:

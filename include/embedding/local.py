@@ -119,6 +119,6 @@ def _loaded(folder: Path, where: str) -> Any:
 
     transformers_logging.disable_progress_bar()
     try:
-        return SentenceTransformer(str(folder), device=where, local_files_only=True)
+        return SentenceTransformer(str(folder), device=where, local_files_only=True).float()  # as the fingerprint says
     except (OSError, ValueError, KeyError) as error:
         raise BadConfiguration(f"model {folder} does not load", str(error).splitlines()[0], "Check its files") from error

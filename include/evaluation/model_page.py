@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from include.errors import BadConfiguration
 from include.evaluation import model_plots, plots
 from include.evaluation.page import STYLE, TEMPLATE
 from include.registry.gate_scores import CHALLENGER, CHALLENGER_PAIR
@@ -50,8 +49,7 @@ def publish_model_page(settings: Settings, pool: Pool, run_key: str) -> str:
     with pool.connection() as connection:
         run = model_runs.by_key(connection, run_key)
         name = collections.collection_name(connection, run.collection_id)
-    write_model_page(_page_url(settings, run, name), run, name)
-    return model_page_path(settings, run, name)
+    return write_model_page(_page_url(settings, run, name), run, name)
 
 
 def model_page_path(settings: Settings, run: ModelRun, collection: str) -> str:
@@ -62,8 +60,9 @@ def model_page_path(settings: Settings, run: ModelRun, collection: str) -> str:
 
 
 def _page_url(settings: Settings, run: ModelRun, collection: str) -> str:
-    root = settings.artifacts or (settings.home / "artifacts").absolute().as_uri()
-    return f"{root.rstrip('/')}/reports/{run.family}/{collection}/{run.id}.html"
+    from include.registry.stores import artifacts_url
+
+    return f"{artifacts_url(settings)}/reports/{run.family}/{collection}/{run.id}.html"
 
 
 def write_model_page(path: str, run: ModelRun, collection: str, *, quotes: bool = False) -> str:
@@ -71,22 +70,11 @@ def write_model_page(path: str, run: ModelRun, collection: str, *, quotes: bool 
 
     :param path: a file, or any fsspec URL.
     :param quotes: with the questions that changed most and their documents: not for a file that is kept.
-    :return: ``path``.
+    :return: where it lies, without credentials.
     """
-    import fsspec
+    from include.registry.stores import write_page
 
-    from include.registry.stores import shown_url, translated
-
-    text = render_model(run, collection, quotes=quotes)
-    try:
-        opened = fsspec.open(path, "w", encoding="utf-8", auto_mkdir=True)
-    except (ImportError, ValueError) as error:
-        raise BadConfiguration(
-            f"the page {shown_url(path)}", str(error), "Name a file, or a URL of a store that is installed"
-        ) from error
-    with translated(shown_url(path)), opened as file:
-        file.write(text)
-    return path
+    return write_page(path, render_model(run, collection, quotes=quotes))
 
 
 def render_model(run: ModelRun, collection: str, *, quotes: bool = False) -> str:

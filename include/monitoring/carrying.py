@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from include.store.decisions import StoredDecision
     from include.store.pool import Pool
 
-UNFINISHED = ("planned", "training", "interrupted", "trained", "evaluated")
-
 
 class TakenAlready(Exception):
     """The decisions that started this run are carried out by another one, or are over."""
@@ -53,7 +51,7 @@ def end_training(pool: Pool, run_key: str, failed: Collection[str], *, note: str
     """
     with pool.connection() as connection:
         run = model_runs.find(connection, run_key)
-        if run is not None and failed and run.state in UNFINISHED:
+        if run is not None and failed and run.state in model_runs.UNFINISHED:
             error = run.error or f"its run failed in {', '.join(sorted(failed))}"
             model_runs.change(connection, run.id, state="failed", error=error, finished_at="now")
             run = model_runs.find(connection, run_key)

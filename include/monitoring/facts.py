@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from include.store.model_runs import ModelRun
     from include.store.pool import Connection
 
-TRAINS, JUDGED = ("planned", "training", "interrupted"), ("trained", "evaluated")
 NEXT = timedelta(days=1)  # after which a step of a training that nobody works on is not taken up any more
-ANSWERED = timedelta(days=14)  # after which nobody waits for the word of a person
 
 
 def gather(connection: Connection, settings: Settings, collection: int, breaches: Sequence[Breach], at: datetime) -> Facts:
@@ -65,11 +63,9 @@ def goes_on(run: ModelRun, held: Collection[int], at: datetime) -> bool:
 
     :param held: keys of the locks of trainings.
     """
-    if run.finished_at is not None or run.state not in (*TRAINS, *JUDGED):
+    if run.state not in model_runs.UNFINISHED:
         return False
-    if training_locks.second_key(run.id) in held:
-        return True
-    return at - (run.started_at or run.created_at) < (NEXT if run.state in TRAINS else ANSWERED)
+    return training_locks.second_key(run.id) in held or at - (run.finished_at or run.started_at or run.created_at) < NEXT
 
 
 def said(waiting: decisions.StoredDecision) -> str:

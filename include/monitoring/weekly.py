@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.errors import BadConfiguration
 from include.monitoring.catalogue import QUALITY, SIGNALS
 from include.monitoring.effects import Effect, effects
 from include.monitoring.weeks import WEEK, bounds, week_of
@@ -68,20 +67,11 @@ def publish_weekly_report(settings: Settings, pool: Pool, collection: str, week:
     :raises BadConfiguration: it is no week, or the artifacts cannot be written.
     :raises Transient: the store is full, or does not answer.
     """
-    import fsspec
-
     from include.monitoring.week_page import render
-    from include.registry.stores import translated
+    from include.registry.stores import artifacts_url, write_page
 
     text = render(gather(settings, pool, collection, week))
-    path = f"{root(settings)}/{folder(collection)}/{week}.html"
-    try:
-        opened = fsspec.open(path, "w", encoding="utf-8", auto_mkdir=True)
-    except (ImportError, ValueError) as error:
-        raise BadConfiguration(f"the page {path}", str(error), "Correct RAGWORKS_ARTIFACTS, or install its package") from error
-    with translated(path), opened as file:
-        file.write(text)
-    return path
+    return write_page(f"{artifacts_url(settings)}/{folder(collection)}/{week}.html", text)
 
 
 def gather(settings: Settings, pool: Pool, collection: str, week: str) -> Weekly:
@@ -124,9 +114,11 @@ def published(settings: Settings, collection: str) -> list[str]:
     return sorted((name.removesuffix(".html") for name in names if name.endswith(".html")), reverse=True)
 
 
-def root(settings: Settings) -> str:
-    """Where the artifacts are."""
-    return (settings.artifacts or (settings.home / "artifacts").absolute().as_uri()).rstrip("/")
+def folder_shown(settings: Settings, collection: str) -> str:
+    """Where the pages of a collection lie; for people, without credentials of the URL."""
+    from include.registry.stores import artifacts_url, shown_url
+
+    return f"{shown_url(artifacts_url(settings))}/{folder(collection)}"
 
 
 def folder(collection: str) -> str:

@@ -70,7 +70,7 @@ def open_store(settings: Settings) -> Store:
 
     :raises BadConfiguration: the URL's protocol is unknown or its package is not installed.
     """
-    url = settings.artifacts or (settings.home / "artifacts").absolute().as_uri()
+    url = artifacts_url(settings)
     shown = shown_url(url)
     try:
         fs, root = url_to_fs(url)
@@ -81,9 +81,34 @@ def open_store(settings: Settings) -> Store:
     return RemoteStore(fs, str(root).rstrip("/"), shown, settings.home)
 
 
+def artifacts_url(settings: Settings) -> str:
+    """Of the store, with the credentials that it may hold: to open it, and not to be shown."""
+    return (settings.artifacts or (settings.home / "artifacts").absolute().as_uri()).rstrip("/")
+
+
 def shown_url(url: str) -> str:
     """A URL of the store as people and other services may see it: without the credentials that it may hold."""
     return re.sub(r"//[^/@\s]*@", "//", url)
+
+
+def write_page(path: str, text: str) -> str:
+    """Write a page for people.
+
+    :param path: a file, or any fsspec URL.
+    :return: where it lies, without the credentials of the URL.
+    :raises BadConfiguration: it cannot be written there.
+    :raises Transient: the store is full, or does not answer.
+    """
+    import fsspec
+
+    shown = shown_url(path)
+    try:
+        opened = fsspec.open(path, "w", encoding="utf-8", auto_mkdir=True)
+    except (ImportError, ValueError) as error:
+        raise BadConfiguration(f"the page {shown}", str(error), "Name a file, or a URL of a store that is installed") from error
+    with translated(shown), opened as file:
+        file.write(text)
+    return shown
 
 
 class LocalStore:

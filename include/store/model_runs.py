@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from include.store.pool import Connection
 
 ENDED = ("accepted", "refused")  # judged: the same work need not be done again
+UNFINISHED = ("planned", "training", "interrupted", "trained", "evaluated")  # neither judged nor failed
 
 
 @dataclass(frozen=True, slots=True)

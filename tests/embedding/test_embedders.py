@@ -14,7 +14,7 @@ import pytest
 from include.config import Embedding, Settings
 from include.embedding import models
 from include.embedding.endpoint import EndpointEmbedder
-from include.embedding.local import LocalEmbedder
+from include.embedding.local import LocalEmbedder, _load
 from include.errors import BadConfiguration, ServiceUnavailable
 from tests.support import HashEmbedder, export, index
 
@@ -48,6 +48,19 @@ def test_fingerprint_follows_every_file_that_changes_a_vector(tmp_path: Path) ->
     original = LocalEmbedder("all-MiniLM-L6-v2").fingerprint
     same = [LocalEmbedder(str(copy)).fingerprint == original for copy in copies]
     assert same == [True, False, False, True]
+
+
+def test_half_precision_files_are_read_in_full_precision(tmp_path: Path) -> None:
+    """As the fingerprint says: sums in half precision would be other vectors, by machine."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    SentenceTransformer(str(models.find_model("all-MiniLM-L6-v2")), device="cpu").half().save(str(tmp_path / "half"))
+    assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "float16"
+    half, full = LocalEmbedder(str(tmp_path / "half")), LocalEmbedder("all-MiniLM-L6-v2")
+    assert half.fingerprint != full.fingerprint
+    assert {one.dtype for one in _load(half._folder).parameters()} == {torch.float32}
+    assert float(half.embed_query("a text") @ full.embed_query("a text")) == pytest.approx(1, abs=1e-4)
 
 
 def test_model_that_is_not_there(tmp_path: Path) -> None:

@@ -143,18 +143,19 @@ def decided(connection: Connection, ago: timedelta, *, mode: str = "auto", run: 
 
 
 def test_trainings_that_go_on(settings: Settings, pool: Pool) -> None:
-    """An unfinished row is not enough: who gave up left one too. A lock is, and so is a step of an hour ago."""
+    """An unfinished row is not enough: who gave up left one too. A lock is, and so is a step of an hour ago, also the last."""
     with pool.connection() as connection:
         planned(connection, "gave up", "embedder", 3 * DAY, state="interrupted")
         held = planned(connection, "long", "llm", 3 * DAY, state="training")
-        planned(connection, "asked", "reranker", 3 * DAY, state="evaluated")
+        planned(connection, "unjudged", "reranker", 3 * DAY, state="trained")
         planned(connection, "over", "reranker", 3 * DAY, state="accepted", finished_at=AT - DAY)
         connection.commit()
         with training_locks.training(pool, held) as lock:
             assert lock is not None
-            assert facts.gather(connection, settings, 1, (), AT).running == ("llm", "reranker")
-        assert facts.gather(connection, settings, 1, (), AT).running == ("reranker",)
+            assert facts.gather(connection, settings, 1, (), AT).running == ("llm",)
+        assert facts.gather(connection, settings, 1, (), AT).running == ()
         planned(connection, "retried", "embedder", DAY / 24, state="interrupted")
+        planned(connection, "evaluated", "reranker", 3 * DAY, state="evaluated", finished_at=AT - DAY / 24)
         assert facts.gather(connection, settings, 1, (), AT).running == ("embedder", "reranker")
 
 

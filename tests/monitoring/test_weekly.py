@@ -17,7 +17,7 @@ from include.errors import BadConfiguration
 from include.monitoring.breach import Breach, Signal
 from include.monitoring.effects import effects
 from include.monitoring.week_page import render
-from include.monitoring.weekly import gather, publish_weekly_report
+from include.monitoring.weekly import folder_shown, gather, publish_weekly_report
 from include.monitoring.weeks import bounds, week_of
 from include.store import decisions, deployments, query_log, signals
 from include.store.deployments import Deployment
@@ -172,6 +172,8 @@ def test_the_page(
         collection("quiet")
         quiet = render(gather(settings, pool, "quiet", WEEK))
     assert place.endswith(f"/reports/monitoring/handbook/{WEEK}.html")
+    told = folder_shown(settings.model_copy(update={"artifacts": "sftp://me:secret@host/models"}), "handbook")
+    assert told == "sftp://host/models/reports/monitoring/handbook"
     page = Path(urlparse(place).path).read_text()
     assert len(checked(page).drawings) == 6
     assert SECRET not in page
