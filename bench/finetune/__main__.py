@@ -57,17 +57,18 @@ class Index:
 
     :param pairs: training pairs of the corpus's file; 0: all.
     :param distractors: documents besides those of the questions; -1: all that there are.
-    :param chunking: where it differs from the defaults.
+    :param tokens: documents are cut to so many; 0: they are whole.
     """
 
     corpus: str
     pairs: int
     distractors: int
-    chunking: dict[str, Any] = field(default_factory=dict)
+    tokens: int = 0
 
 
+WINDOW = 254  # tokens that the packaged model reads
 INDEXES = {
-    "abstracts": Index("scifact", 0, -1, {"max_tokens": 254}),  # as long as the model reads: an abstract is one vector or two
+    "abstracts": Index("scifact", 0, -1, WINDOW),  # what one vector of the model knows of an abstract
     "medquad": Index("medquad", 2880, 0),
     "scifact": Index("scifact", 0, -1),
 }
@@ -112,10 +113,12 @@ def _run(folder: Path, data: Path, name: str, chosen: Sequence[str]) -> Iterator
     """The cases of an index, one after the other; each is taken back before the next one."""
     settings = settings_in(folder / name)
     index = INDEXES[name]
-    corpus = cut(data, index.corpus, folder / name / "data", pairs=index.pairs, distractors=index.distractors)
+    corpus = cut(
+        data, index.corpus, folder / name / "data", pairs=index.pairs, distractors=index.distractors, tokens=index.tokens
+    )
     content = {
         "name": name,
-        "chunking": index.chunking,
+        "chunking": {"max_tokens": index.tokens} if index.tokens else {},
         "source": {"type": "jsonl", "path": corpus.documents},
         "embedding": {"model": "champion"},
         "retrieval": RETRIEVAL,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import functools
 import gzip
 import json
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tokenizers import Tokenizer
 
 SEED = 1
 
@@ -31,11 +34,12 @@ class Corpus:
     counts: dict[str, int]
 
 
-def cut(data: Path, name: str, folder: Path, *, pairs: int, distractors: int) -> Corpus:
+def cut(data: Path, name: str, folder: Path, *, pairs: int, distractors: int, tokens: int = 0) -> Corpus:
     """Write a collection with so many training pairs, and the documents of all questions and some others.
 
     :param pairs: 0: all.
     :param distractors: further documents, drawn; -1: the whole corpus.
+    :param tokens: of the packaged model, title and text of a document together; the rest is left out. 0: all of it.
     """
     source = data / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +56,7 @@ def cut(data: Path, name: str, folder: Path, *, pairs: int, distractors: int) ->
     with documents.open("w", encoding="utf-8") as file:
         for row in rows:
             if row["id"] in kept:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.write(json.dumps(_shortened(row, tokens) if tokens else row, ensure_ascii=False) + "\n")
     _write(folder / "train.tsv", train)
     judged = {document for _, document in golden}
     counts = {
@@ -62,6 +66,21 @@ def cut(data: Path, name: str, folder: Path, *, pairs: int, distractors: int) ->
     return Corpus(
         name, str(documents), str(source / "queries.jsonl.gz"), str(source / "qrels.tsv"), str(folder / "train.tsv"), counts
     )
+
+
+def _shortened(row: dict[str, Any], tokens: int) -> dict[str, Any]:
+    """A document that ends with its last whole token of so many."""
+    tokenizer = _tokenizer()
+    left = tokens - len(tokenizer.encode(row.get("title", ""), add_special_tokens=False).ids)
+    offsets = tokenizer.encode(row["text"], add_special_tokens=False).offsets[: max(0, left)]
+    return row | {"text": row["text"][: offsets[-1][1] if offsets else 0]}
+
+
+@functools.cache
+def _tokenizer() -> Tokenizer:
+    from include.embedding.local import LocalEmbedder
+
+    return LocalEmbedder("all-MiniLM-L6-v2").tokenizer
 
 
 def _qrels(path: Path) -> list[tuple[str, str]]:
