@@ -26,6 +26,7 @@ from include.config import PROJECT_ROOT, Chunking, Retrieval, Settings
 from include.embedding import models
 from include.embedding.local import LocalEmbedder
 from include.indexing.chunking import chunk_document
+from include.lexical.vocabulary import vocabulary_of
 from include.retrieval.pair_features import FEATURES
 from include.retrieval.rerank import open_reranker
 from include.retrieval.stage import second_stage, warm
@@ -88,7 +89,7 @@ def of_chance(folder: Path) -> None:
     draw = np.random.default_rng(0)
     rows = draw.random((10_000, len(FEATURES))).astype(np.float32)
     learned = forest.Examples(rows, (draw.random(len(rows)) < 0.1).astype(np.float64), np.ones(len(rows)))
-    forest.save(forest.grow(learned, RerankerArguments(kind="forest"), jobs=-1), "english", folder)
+    forest.save(forest.grow(learned, RerankerArguments(kind="forest"), jobs=-1), vocabulary_of("english", pairs()[1]), folder)
     (folder / "ragworks.json").write_text('{"kind": "forest"}')
 
 

@@ -83,6 +83,7 @@ CASES = {
         "abstracts", "embedder", {"evaluate_steps": LAST, "data_golden": "questions", "data_dev_share": 0.03}
     ),
     "abstracts-reranker-as-beir": Case("abstracts", "reranker", {"data_golden": "questions"}),
+    "abstracts-forest": Case("abstracts", "reranker", {"kind": "forest"}),
     "scifact-forest": Case("scifact", "reranker", {"kind": "forest"}),
 }
 

@@ -66,11 +66,12 @@ class BM25:
         :param chunks_with: in how many chunks each stands.
         :param chunks: how many there are.
         """
-        return {
-            term: count * math.log(1 + (chunks - chunks_with[term] + 0.5) / (chunks_with[term] + 0.5))
-            for term, count in counts.items()
-            if chunks_with.get(term)
-        }
+        return {term: count * idf(chunks_with[term], chunks) for term, count in counts.items() if chunks_with.get(term)}
+
+
+def idf(chunks_with: int, chunks: int) -> float:
+    """How rare a term is that so many of the chunks have: above 0, also of one that all have."""
+    return math.log(1 + (chunks - chunks_with + 0.5) / (chunks_with + 0.5))
 
 
 def lexical_spec(lexical: Lexical, chunking: Chunking) -> dict[str, Any]:

@@ -8,6 +8,7 @@ several times as fast as scikit-learn's predict for 50 passages; a test compares
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -17,7 +18,8 @@ import numpy as np
 
 from include.embedding import models
 from include.errors import BadData
-from include.lexical.terms import TERMS_VERSION, analyzer
+from include.lexical.terms import TERMS_VERSION
+from include.lexical.vocabulary import Vocabulary
 from include.retrieval.pair_features import FEATURES, pair_features
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from include.retrieval.rerank import FirstStage
 
 WEIGHTS, SETTINGS = "forest.safetensors", "forest.json"
+TERMS, TERM_WEIGHTS = "terms", "term_weights"  # of the vocabulary, beside the trees' arrays
 _FIX = "Take a copy that is as it was saved, or train it again"
 
 
@@ -102,7 +105,6 @@ class ForestReranker:
         self._folder = folder
         self._loading = threading.Lock()
         self._settings = _read_settings(folder)
-        self._analyzer = analyzer(self._settings["language"])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -116,16 +118,17 @@ class ForestReranker:
         """One score a text, 0 to 1 and more the likelier it answers; without ``found`` by the words alone."""
         if not texts:
             return []
-        return [float(score) for score in self._trees.score(pair_features(self._analyzer, query, texts, found))]
+        trees, vocabulary = self._model
+        return [float(score) for score in trees.score(pair_features(vocabulary, query, texts, found))]
 
     @property
-    def _trees(self) -> Trees:
+    def _model(self) -> tuple[Trees, Vocabulary]:
         with self._loading:
             return self._loaded
 
     @cached_property
-    def _loaded(self) -> Trees:
-        return _load(self._folder)
+    def _loaded(self) -> tuple[Trees, Vocabulary]:
+        return _load(self._folder, self._settings)
 
 
 def _read(folder: Path, name: str) -> bytes:
@@ -151,19 +154,23 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def _load(folder: Path) -> Trees:
+def _load(folder: Path, settings: dict[str, Any]) -> tuple[Trees, Vocabulary]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
-        arrays = {name: _for_indexing(array) for name, array in load(_read(folder, WEIGHTS)).items()}
-        trees = Trees(**{field.name: arrays[field.name] for field in fields(Trees)})
+        arrays = load(_read(folder, WEIGHTS))
+        weights = dict(zip(arrays[TERMS].tolist(), arrays[TERM_WEIGHTS].tolist(), strict=True))
+        trees = Trees(**{field.name: _for_indexing(arrays[field.name]) for field in fields(Trees)})
+        vocabulary = Vocabulary(settings["language"], weights, settings["unseen"], settings["average_terms"])
         problem = trees.problem(len(FEATURES))
-    except (SafetensorError, KeyError, TypeError) as error:
+        if not all(0 < weight < math.inf for weight in weights.values()):
+            problem = "a term's weight is no number above 0"
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         problem = f"{WEIGHTS} is damaged ({error})"
     if problem:
         raise BadData(f"reranker {folder}", problem, _FIX)
-    return trees
+    return trees, vocabulary
 
 
 def _for_indexing(array: NDArray[Any]) -> NDArray[Any]:

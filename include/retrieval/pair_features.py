@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from include.lexical.terms import Analyzer
+    from include.lexical.vocabulary import Vocabulary
     from include.retrieval.rerank import FirstStage
 
+K1, B = 0.9, 0.4  # of BM25, as lexical.k1 and lexical.b are by default
 FIRST_STAGE = ("rank", "score", "dense", "lexical", "score_gap", "dense_gap", "lexical_gap")
 WORDS = (
     "question_terms",  # different terms of the question
@@ -34,26 +35,29 @@ WORDS = (
     "closest",  # most of them within as many terms as twice the question, as a share
     "written_alike",  # share of the question's words with digits, capitals inside or underscores that stand there as written
     "characters",  # of the passage, logarithm
+    "weight",  # of the question's terms, each by how rare it is
+    "covered_weight",  # share of it that the passage's terms have
+    "first_line_weight",  # the same of its first line
+    "bm25",  # of the pair
+    "bm25_share",  # the same as a share of the weight, which no passage reaches
 )
 FEATURES = FIRST_STAGE + WORDS
 
 
 def pair_features(
-    analyzer: Analyzer, query: str, texts: Sequence[str], found: Sequence[FirstStage] | None = None
+    vocabulary: Vocabulary, query: str, texts: Sequence[str], found: Sequence[FirstStage] | None = None
 ) -> NDArray[np.float32]:
     """One row a text, of shape (texts, :data:`FEATURES`).
 
-    :param analyzer: the one that the index cuts words with.
+    :param vocabulary: its words are cut as the index cuts them.
     """
-    asked = analyzer.sequence(query)
+    asked = vocabulary.analyzer.sequence(query)
     names = _names(query)
     said = found if found is not None else [{}] * len(texts)
     rows = [
         [
             *_first_stage(one),
-            *_words(analyzer, asked, text),
-            _share(sum(name in text for name in names), len(names)),
-            _log(len(text)),
+            *_words(vocabulary, asked, text, names),
         ]
         for text, one in zip(texts, said, strict=True)
     ]
@@ -65,10 +69,11 @@ def _first_stage(found: FirstStage) -> list[float]:
     return [float(value) if isinstance(value := known.get(name), int | float) else math.nan for name in FIRST_STAGE]
 
 
-def _words(analyzer: Analyzer, asked: list[int], text: str) -> list[float]:
-    """The features of :data:`WORDS` up to ``closest``."""
-    wanted, terms = set(asked), analyzer.sequence(text)
-    title = set(analyzer.sequence(text.lstrip().partition("\n")[0]))
+def _words(vocabulary: Vocabulary, asked: list[int], text: str, names: list[str]) -> list[float]:
+    """The features of :data:`WORDS`."""
+    cut, wanted = vocabulary.analyzer, set(asked)
+    terms = cut.sequence(text)
+    title = set(cut.sequence(text.lstrip().partition("\n")[0]))
     places = [place for place, term in enumerate(terms) if term in wanted]
     counts: dict[int, int] = {}
     for place in places:
@@ -86,7 +91,24 @@ def _words(analyzer: Analyzer, asked: list[int], text: str) -> list[float]:
         _share(_longest_run(asked, terms, places), len(asked)),
         places[0] / len(terms) if places else 1.0,
         _share(_closest(terms, places, 2 * len(asked)), len(wanted)),
+        _share(sum(name in text for name in names), len(names)),
+        _log(len(text)),
+        *_weighed(vocabulary, asked, counts, title, len(terms)),
     ]
+
+
+def _weighed(vocabulary: Vocabulary, asked: list[int], counts: dict[int, int], title: set[int], terms: int) -> list[float]:
+    """The features from ``weight`` on: a rare word that both have tells more than a frequent one.
+
+    :param counts: how often the passage has each term of the question.
+    """
+    weights = {term: vocabulary.weight(term) for term in asked}
+    whole = sum(weights.values())
+    norm = K1 * (1 - B + B * terms / vocabulary.average)
+    bm25 = sum(weights[term] * count / (count + norm) for term, count in counts.items())
+    covered = sum(weights[term] for term in counts)
+    in_title = sum(weight for term, weight in weights.items() if term in title)
+    return [whole, _share(covered, whole), _share(in_title, whole), bm25, _share(bm25, whole)]
 
 
 def _longest_run(asked: list[int], terms: list[int], places: list[int]) -> int:
@@ -122,7 +144,7 @@ def _names(query: str) -> list[str]:
     return [word for word in dict.fromkeys(words) if any(c.isdigit() or c == "_" for c in word) or word[1:] != word[1:].lower()]
 
 
-def _share(part: int, whole: int) -> float:
+def _share(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import logging
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from include.errors import BadConfiguration, BadData
 from include.indexing.hashing import canonical_json, text_hash
 from include.lexical import bm25
+from include.lexical.vocabulary import vocabulary_of
 from include.retrieval.cross_encoder import CPU_BATCH, GPU_BATCH, CrossEncoderReranker, has_head
 from include.retrieval.forest import ForestReranker
 from include.training import forest
@@ -77,30 +79,34 @@ def _train_forest(
 ) -> tuple[Trained, TwoStage]:
     read = arguments.rerank_candidates or first.retrieval.rerank_candidates
     words = bm25.recorded(first.generation.spec)
-    analyzer, language = (words.analyzer, words.language) if words else (_plain_words(), None)
-    questions = _drawn(questions_of(job.pairs("train")), FOREST_QUESTIONS, arguments.seed)
+    pairs = job.pairs("train")
+    questions = _drawn(questions_of(pairs), FOREST_QUESTIONS, arguments.seed)
     found = first.all_candidates(questions, read, "training questions", job.progress)
-    learned = forest.examples(analyzer, found, seed=arguments.seed)
+    vocabulary = vocabulary_of(words.language if words else None, (text for one in found for text in one.texts))
+    judged = forest.judged(vocabulary, found)
+    learned = forest.examples(judged, seed=arguments.seed)
     job.progress.step("grow trees", None)
     trees = forest.grow(learned, arguments, jobs=job.hardware.threads)
     job.interruption.check()
     folder = job.staging / "model"
-    forest.save(trees, language, folder)
+    forest.save(trees, vocabulary, folder)
     reranker = ForestReranker(folder)
     candidates = first.all_candidates(dev, read, "development questions", job.progress)
-    two = judge(candidates, score_with(reranker.score, candidates, job.progress))
+    scores = score_with(reranker.score, candidates, job.progress)
+    # A few development questions fit a weight by luck, and trees are quick: all training questions have part in it too, each
+    # scored by trees that learned from none of its documents.
+    others = forest.out_of_fold(
+        judged, forest.folds_of(found), arguments, jobs=job.hardware.threads, check=job.interruption.check
+    )
+    whole = {query.query: query for query in questions_of(pairs, as_judged=True)}
+    further = [replace(found[number], query=whole[found[number].query.query]) for number in others]
+    two = judge([*candidates, *further], [*scores, *others.values()])
     details = {
         "examples": {"questions": len(questions), "right": int((learned.labels > 0).sum()), "passages": len(learned.labels)},
         "trees": {"trees": len(trees.roots), "nodes": len(trees.value)},
         "finished": "all trees",
     }
     return _trained(job, folder, "forest", reranker.fingerprint, len(trees.roots), two, details), two
-
-
-def _plain_words() -> Any:
-    from include.lexical.terms import analyzer
-
-    return analyzer(None)
 
 
 def _train_cross_encoder(

@@ -15,7 +15,9 @@ import pytest
 
 from include.config import Retrieval, Settings
 from include.errors import BadData
-from include.lexical.terms import TERMS_VERSION, analyzer
+from include.lexical.bm25 import BM25
+from include.lexical.terms import TERMS_VERSION
+from include.lexical.vocabulary import vocabulary_of
 from include.registry import artifacts
 from include.retrieval.forest import SETTINGS, WEIGHTS, ForestReranker, Trees
 from include.retrieval.pair_features import FEATURES, FIRST_STAGE, pair_features
@@ -38,6 +40,7 @@ TEXTS = [
     "",
     "RIVER OTTERS SLEEP",
 ] * 4
+VOCABULARY = vocabulary_of("english", TEXTS)
 
 
 def _hits() -> list[Hit]:
@@ -57,7 +60,7 @@ def _examples(seed: int = 1) -> forest.Examples:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("forest")
     trees = forest.grow(_examples(), RerankerArguments(kind="forest", trees=40), jobs=1)
-    forest.save(trees, "english", place)
+    forest.save(trees, VOCABULARY, place)
     (place / "ragworks.json").write_text(json.dumps({"kind": "forest", "settings": {"rerank_weight": 0.7}}))
     return place
 
@@ -73,15 +76,15 @@ def test_the_same_scores_as_scikit_learn(folder: Path) -> None:
     rows[0] = np.nan
     expected = theirs.predict(rows)
     assert forest.trees_of(theirs).score(rows) == pytest.approx(expected, abs=1e-12)
-    assert ForestReranker(folder)._trees.score(rows) == pytest.approx(expected, abs=1e-12)
+    assert ForestReranker(folder)._model[0].score(rows) == pytest.approx(expected, abs=1e-12)
     assert np.ptp(expected) > 0.5
 
 
 def test_the_seed_decides(folder: Path) -> None:
     saved = (folder / WEIGHTS).read_bytes()
     again, other = folder.parent / "again", folder.parent / "other"
-    forest.save(forest.grow(_examples(), RerankerArguments(kind="forest", trees=40), jobs=2), "english", again)
-    forest.save(forest.grow(_examples(), RerankerArguments(kind="forest", trees=40, seed=1), jobs=1), "english", other)
+    forest.save(forest.grow(_examples(), RerankerArguments(kind="forest", trees=40), jobs=2), VOCABULARY, again)
+    forest.save(forest.grow(_examples(), RerankerArguments(kind="forest", trees=40, seed=1), jobs=1), VOCABULARY, other)
     assert (again / WEIGHTS).read_bytes() == saved
     assert (other / WEIGHTS).read_bytes() != saved
     prints = [ForestReranker(place).fingerprint for place in (folder, again, other)]
@@ -90,8 +93,7 @@ def test_the_seed_decides(folder: Path) -> None:
 
 
 def test_features_say_how_the_words_meet() -> None:
-    cut = analyzer("english")
-    rows = pair_features(cut, QUESTION, TEXTS[:5], first_stage_of(_hits())[:5])
+    rows = pair_features(VOCABULARY, QUESTION, TEXTS[:5], first_stage_of(_hits())[:5])
     assert rows.shape == (5, len(FEATURES))
     by_name = {name: rows[:, n] for n, name in enumerate(FEATURES)}
     assert by_name["rank"].tolist() == [1, 2, 3, 4, 5]
@@ -107,10 +109,34 @@ def test_features_say_how_the_words_meet() -> None:
     assert by_name["closest"].tolist()[2:] == [0, 0, 1]
     assert by_name["most_frequent"][1] == pytest.approx(math.log1p(3))
     assert by_name["characters"][3] == 0
-    named = pair_features(cut, "Does run_dag of DagRun v2.1 fail?", ["run_dag in v2.1", "RUN_DAG", "nothing"])
+    assert by_name["bm25_share"] == pytest.approx(by_name["bm25"] / by_name["weight"], abs=1e-6)
+    named = pair_features(VOCABULARY, "Does run_dag of DagRun v2.1 fail?", ["run_dag in v2.1", "RUN_DAG", "nothing"])
     assert named[:, FEATURES.index("written_alike")] == pytest.approx([2 / 3, 0, 0])
-    assert np.isnan(pair_features(cut, "?", ["text"])[0, : len(FIRST_STAGE)]).all()
-    assert pair_features(cut, "?", []).shape == (0, len(FEATURES))
+    assert np.isnan(pair_features(VOCABULARY, "?", ["text"])[0, : len(FIRST_STAGE)]).all()
+    assert pair_features(VOCABULARY, "?", []).shape == (0, len(FEATURES))
+
+
+def test_a_rare_word_tells_more_than_a_frequent_one() -> None:
+    """`bm25` is that of the index, over the passages that were counted; each distinct one counts once."""
+    texts = ["the harbour pump", "the harbour gate", "the harbour wall by the pump", "a zebra in the harbour"]
+    counted = vocabulary_of("english", [*texts, texts[0]])
+    question = "zebra of the harbour"
+    by_name = dict(zip(FEATURES, pair_features(counted, question, texts).T, strict=True))
+    assert by_name["covered"].tolist() == [0.5, 0.5, 0.5, 1]
+    assert by_name["covered_weight"][0] < 0.1  # all have the harbour
+    assert by_name["covered_weight"][3] == 1
+    assert by_name["first_line_weight"].tolist() == by_name["covered_weight"].tolist()  # they have one line
+    assert counted.weight(12_345) == counted.unseen > max(counted.weights.values())
+
+    index = BM25("english", 0.9, 0.4, 1)
+    counts = {term: sum(term in index.analyzer.terms(text) for text in texts) for term in counted.weights}
+    asked = index.query(index.analyzer.terms(question), counts, len(texts))
+    lengths = [len(index.analyzer.sequence(text)) for text in texts]
+    assert counted.average == sum(lengths) / 4
+    for text, length, value in zip(texts, lengths, by_name["bm25"], strict=True):
+        norm = 0.9 * (1 - 0.4 + 0.4 * length / counted.average)
+        found = index.analyzer.terms(text)
+        assert value == pytest.approx(sum(w * found[t] / (found[t] + norm) for t, w in asked.items() if t in found), abs=1e-6)
 
 
 def test_a_folder_opens_with_its_weight(folder: Path, settings: Settings) -> None:
@@ -172,6 +198,7 @@ def test_the_second_stage_tells_it_of_the_first(folder: Path, settings: Settings
         ({"feature": [len(FEATURES)]}, "a feature that there is not"),
         ({"value": [math.nan]}, "a value is no number"),
         ({"roots": [10**6]}, "they begin outside"),
+        ({"term_weights": [math.nan]}, "no number above 0"),
     ],
 )
 def test_trees_that_are_none(folder: Path, tmp_path: Path, change: dict[str, list[Any]], problem: str) -> None:

@@ -13,8 +13,10 @@ from include.errors import BadData, Transient
 from include.evaluation.challenge import evaluate_challenger
 from include.indexing.progress import Silent
 from include.lexical.terms import analyzer
+from include.lexical.vocabulary import vocabulary_of
 from include.registry.artifacts import local_model
 from include.registry.gate import judge
+from include.retrieval.pair_features import FEATURES
 from include.retrieval.rerank import open_reranker
 from include.retrieval.searcher import Searcher
 from include.store import collections, golden
@@ -22,12 +24,13 @@ from include.store.golden import GoldenQuery, GoldenSpan
 from include.store.pool import open_pool
 from include.store.search import Hit
 from include.training import forest
+from include.training.arguments import RerankerArguments
 from include.training.interruption import Interruption
-from include.training.two_stage import FirstStageOf, questions_of
+from include.training.two_stage import Candidates, FirstStageOf, questions_of
 from tests.training import phrases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from include.config import Settings
@@ -49,11 +52,12 @@ def pairs(settings: Settings, documents: Path, collection: Callable[..., str]) -
 
 
 def test_it_learns_what_the_first_stage_does_not_know(settings: Settings, pool: Pool, pairs: list[Pair]) -> None:
-    """On development questions it never saw: better than the first stage, by a weight that was fitted there."""
+    """On questions it never saw: better than the first stage, by a weight that was fitted there, and on training questions by
+    trees that did not learn from them."""
     run = phrases.trained(settings, pool, pairs, "light", **ARGUMENTS)
     dev = run.training["dev"]
     assert run.state == "trained"
-    assert dev["questions"] == 20
+    assert dev["questions"] == 20 + 40
     assert dev["first_stage"]["ndcg@10"] < 0.75
     assert dev["blended"]["ndcg@10"] > 0.95
     assert dev["oracle"]["ndcg@10"] == 1
@@ -145,10 +149,37 @@ def test_what_counts_as_wrong() -> None:
     assert forest.labels_of(analyzer("english"), whole, hits) == [1.0, None, 0.0, 1.0]
 
 
+def test_folds_keep_together_what_shares_a_document() -> None:
+    """And are of about one size; what is scored was not learned from, so labels that mean nothing predict nothing."""
+    asked = [GoldenQuery(f"q{n}", (GoldenSpan(f"d{n}"), GoldenSpan(f"d{n - n % 3}"))) for n in range(60)]
+    found = [Candidates(query, (), ()) for query in asked]
+    folds = forest.folds_of(found)
+    assert all(len({folds[n] for n in range(first, first + 3)}) == 1 for first in range(0, 60, 3))
+    assert sorted(folds.count(fold) for fold in set(folds)) == [12] * 5
+
+    draw = np.random.default_rng(0)
+    chance = []
+    for _ in range(60):
+        labels = np.zeros(10)
+        labels[draw.integers(10)] = 1
+        chance.append(forest.Judged(draw.random((10, len(FEATURES))).astype(np.float32), labels))
+    arguments = RerankerArguments(kind="forest", trees=30, min_leaf=1)
+    scores = forest.out_of_fold(chance, folds, arguments, jobs=1)
+    learned = forest.grow(forest.examples(chance, seed=0), arguments, jobs=1)
+    assert list(sorted(scores)) == list(range(60))
+
+    def first(of: Callable[[int], Sequence[float]]) -> int:
+        return sum(int(np.argmax(of(n))) == int(np.argmax(chance[n].labels)) for n in range(60))
+
+    assert first(lambda n: learned.score(chance[n].features).tolist()) > 50  # what they learned by heart
+    assert first(lambda n: scores[n]) < 18  # one in ten by chance
+    assert forest.out_of_fold(chance[:1], [0], arguments, jobs=1) == {}  # nothing else to learn from
+
+
 def test_each_question_counts_the_same(settings: Settings, pool: Pool, pairs: list[Pair]) -> None:
     first = FirstStageOf(settings, pool, "phrases", Interruption())
     found = first.all_candidates(questions_of(pairs), 50, "questions", Silent())
-    learned = forest.examples(analyzer("english"), found, seed=0)
+    learned = forest.examples(forest.judged(vocabulary_of("english", [pair.positive for pair in pairs]), found), seed=0)
     assert learned.weights.sum() == pytest.approx(60)
     assert learned.weights[learned.labels > 0].sum() == pytest.approx(30)
     assert np.isnan(learned.rows[:, 0]).any()  # some learn without the first stage
