@@ -1,6 +1,6 @@
 """The loop under a running Airflow: other questions, unhappy users, a breach, a training by event, a promotion, a recovery.
 
-    python -m bench.loop            # some nine minutes on two cores
+    python -m bench.loop            # some seven minutes on two cores
 
 150 pages about units that differ in their codes, and 40 about other things. For ten days people ask about the other things;
 then for two days half of them ask for a unit by its code, which vectors of meaning hardly tell apart, and say where the
