@@ -94,7 +94,7 @@ class RerankerArguments(RetrievalArguments):
     """Of a reranker: a cross-encoder, or a forest over cheap features where there is no time for one."""
 
     kind: Literal["cross-encoder", "forest"] = Field(
-        default="cross-encoder", description="A model that reads both texts, or a random forest over scores and weighed overlaps."
+        default="cross-encoder", description="A model that reads both texts, or a forest over scores and weighted overlaps."
     )
     epochs: int = Field(default=1, ge=1, le=1000, description="Times that all pairs are seen.")
     batch_size: int = Field(
