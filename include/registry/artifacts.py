@@ -68,11 +68,19 @@ def publish(store: Store, staged: Path, where: str, facts: Mapping[str, Any]) ->
     known = _known(store, where)
     if known and known["files"] == manifest["files"]:
         manifest, folder = known, store.place(where)
-        if folder is not None and hashes(folder) == known["files"]:
+        if folder is not None and _whole(folder, known["files"]):
             shutil.rmtree(staged)
             return PREFIX + where
     store.publish(staged, where, json.dumps(manifest, ensure_ascii=False, indent=1, sort_keys=True).encode())
     return PREFIX + where
+
+
+def _whole(folder: Path, files: Mapping[str, str]) -> bool:
+    """Whether the files are as they were saved; not when another process puts the folder into place again meanwhile."""
+    try:
+        return hashes(folder) == files
+    except FileNotFoundError:
+        return False
 
 
 def local_model(name: str, settings: Settings) -> str:

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "ragworks.json"  # written last: a folder without it was never finished
 STAGING = ".staging"  # folders that are still being written
+TURNS = 10  # at publishing, where several processes publish the same folder at once
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "CredentialRetrievalError"}  # botocore's
 
@@ -131,13 +132,17 @@ class LocalStore:
         with translated(self.url):
             (folder / MANIFEST).write_bytes(manifest)
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._set_aside(target)
-            try:
-                shutil.move(folder, target) if _apart(folder, target.parent) else folder.rename(target)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or self.read(f"{where}/{MANIFEST}") != manifest:
-                    raise
-                shutil.rmtree(folder)
+            for turn in range(1, TURNS + 1):
+                self._set_aside(target)
+                try:
+                    shutil.move(folder, target) if _apart(folder, target.parent) else folder.rename(target)
+                    return
+                except OSError as error:  # another process was quicker, and a third may have set aside what that one published
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or turn == TURNS:
+                        raise
+                if self.read(f"{where}/{MANIFEST}") == manifest:
+                    shutil.rmtree(folder)
+                    return
 
     def names(self, where: str) -> list[str]:
         """Of files and folders."""
@@ -148,8 +153,10 @@ class LocalStore:
     def read(self, path: str) -> bytes | None:
         """Its bytes."""
         with translated(self.url):
-            file = self._root / path
-            return file.read_bytes() if file.is_file() else None
+            try:
+                return (self._root / path).read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
 
     def place(self, where: str) -> Path | None:
         """The folder itself."""
@@ -172,8 +179,9 @@ class LocalStore:
             return
         aside = self._root / STAGING / f"removed-{uuid.uuid4().hex}"
         aside.parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(aside)
-        shutil.rmtree(aside)
+        with suppress(FileNotFoundError):  # another process set it aside meanwhile
+            folder.rename(aside)
+            shutil.rmtree(aside)
 
 
 class RemoteStore:

@@ -144,7 +144,8 @@ class _Resumable:
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         del state_dict
-        weights.save(self.model, Path(output_dir or self.args.output_dir))
+        if self.args.should_save:  # of several processes the first: all would write one file
+            weights.save(self.model, Path(output_dir or self.args.output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         weights.load(model or self.model, Path(resume_from_checkpoint))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from include.embedding import models
 from include.embedding.local import LocalEmbedder
 from include.errors import BadConfiguration, BadData, ServiceUnavailable, Transient
 from include.registry.artifacts import local_model, model_path, read_manifest, save_folder
-from include.registry.stores import MANIFEST, STAGING, open_store
+from include.registry.stores import MANIFEST, STAGING, LocalStore, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -222,6 +223,34 @@ def test_many_at_once_make_one(tmp_path: Path) -> None:
     assert failed == []
     assert Path(local_model(f"artifacts:{WHERE}", settings)).is_dir()
     assert list((tmp_path / "artifacts" / STAGING).iterdir()) == []
+
+
+def test_published_between_two_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process is quicker, and a third sets its folder aside before this one has read what it says."""
+    settings = on_disk(tmp_path)
+    folder, other = made(tmp_path / "model"), made(tmp_path / "other")
+    store = open_store(settings)
+    original = LocalStore._set_aside
+    turns: list[Path] = []
+
+    def quicker(self: LocalStore, place: Path) -> None:
+        original(self, place)
+        turns.append(place)
+        if len(turns) == 1:
+            shutil.copytree(other, place)
+
+    monkeypatch.setattr(LocalStore, "_set_aside", quicker)
+    monkeypatch.setattr(LocalStore, "read", lambda self, path: None)
+    staged = store.staging("mine")
+    shutil.copytree(folder, staged, dirs_exist_ok=True)
+    store.publish(staged, WHERE, b"{}")
+    assert len(turns) == 2
+    assert (tmp_path / "artifacts" / WHERE / "ragworks.json").read_bytes() == b"{}"
+    assert list((tmp_path / "artifacts" / STAGING).iterdir()) == []
+    monkeypatch.undo()
+    assert store.read("nothing/here") is None
+    assert store.read(WHERE) is None
+    store.remove("nothing/here")
 
 
 def test_many_fetch_at_once(s3: Any, tmp_path: Path) -> None:

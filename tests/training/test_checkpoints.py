@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from include.config import Settings
 from include.registry.stores import MANIFEST
 from include.training import weights
 from include.training.checkpoints import Checkpoints, remove, safe_name
+from include.training.fit import resumable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,3 +108,15 @@ def test_weights_that_stay_are_not_saved(tmp_path: Path) -> None:
     assert torch.equal(other[0].weight, frozen)
     assert torch.equal(other[2].weight, model[2].weight)
     assert torch.equal(other[1].running_mean, model[1].running_mean)
+
+
+def test_of_several_processes_the_first_writes_the_weights(tmp_path: Path) -> None:
+    """All save at once, into one folder: one that finds the file of another under its hands would end the training."""
+    from torch import nn
+
+    trainer = resumable(object)()
+    trainer.model = nn.Linear(2, 2)
+    for writes in (False, True):
+        trainer.args = SimpleNamespace(should_save=writes, output_dir=str(tmp_path))
+        trainer._save()
+        assert (tmp_path / weights.WEIGHTS).exists() is writes
