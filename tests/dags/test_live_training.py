@@ -140,6 +140,7 @@ def test_a_better_embedder_goes_live_after_a_click_and_comes_back_with_a_command
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # as test_live_monitoring.py has it for decisions
 def test_events_that_come_twice_train_once(live: Live) -> None:
     known = query(live.settings, "select count(*) from ragworks.model_run where family = 'reranker'")
     assert known == [(0,)]

@@ -42,7 +42,7 @@ def _mounted(folder: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", ["preempted", "killed", "stopped locally"])
+@pytest.mark.parametrize("end", ["preempted", "killed", pytest.param("stopped locally", marks=pytest.mark.thorough)])
 def test_it_goes_on_where_it_was(
     end: str, stored: Settings, task: Callable[..., Task], cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

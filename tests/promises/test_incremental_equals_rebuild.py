@@ -82,6 +82,7 @@ def test_diffusers_releases(
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # as those with a quicker embedder
 def test_diffusers_with_the_real_model(
     settings: Settings, documents: Path, collection: Callable[..., str], shared_data: Path
 ) -> None:

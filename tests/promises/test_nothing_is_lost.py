@@ -94,6 +94,7 @@ def test_kill_nine(settings: Settings, documents: Path, collection: Callable[...
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # as those with a quicker embedder
 def test_kill_nine_with_the_real_model(
     settings: Settings, documents: Path, collection: Callable[..., str], environment: dict[str, str]
 ) -> None:

@@ -121,8 +121,10 @@ def killed_in_publishing(settings: Settings, key: str) -> None:
 @pytest.mark.parametrize(
     ("moment", "resumed"),
     [
-        (("train", 5), [3]),  # between two checkpoints: two steps are done again
-        (("score conversations", 2), [3]),  # at the end of an epoch, while it is scored: counted from the baseline's
+        # Between two checkpoints: two steps are done again.
+        pytest.param(("train", 5), [3], marks=pytest.mark.thorough),
+        # At the end of an epoch, while it is scored: counted from the baseline's.
+        pytest.param(("score conversations", 2), [3], marks=pytest.mark.thorough),
         (None, [3]),  # while a checkpoint is written
     ],
     ids=["in a step", "in scoring", "in a checkpoint"],
