@@ -132,7 +132,9 @@ def test_dead_database(served: Settings, database_url: str) -> None:
         with psycopg.connect(served.database_url or "", autocommit=True) as connection:
             name = database_url.rpartition("/")[2]
             connection.execute(f'alter database "{name}" allow_connections false')  # type: ignore[arg-type]
-            connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,))
+            for _ in range(5):  # a connection that was being made meanwhile still comes about
+                connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (name,))
+                time.sleep(0.1)
             answers = [
                 httpx.post(f"{url}/v1/search", json=SEARCH, headers={"Authorization": f"Bearer {key}"}) for _ in range(3)
             ]
