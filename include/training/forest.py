@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 SAME = 0.8  # share of shared words (Jaccard) from which two passages say nearly the same: near_duplicates.threshold's default
 BLANKED = 0.1  # share of the questions of which it learns without the first stage, as /v1/rerank asks
-FOLDS, FOLD_TREES = 5, 100  # of the forests that score what they did not learn from; with more trees they answer the same
+FOLDS, FOLD_TREES = 5, 100  # of the forests that score what they did not learn from, and are thrown away: fewer trees will do
 
 
 @dataclass(frozen=True, slots=True)
