@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from include.store.embedded_binaries import Account
 
 USER = "ragworks"
-DATABASES = ("ragworks", "airflow", "mlflow")
+DATABASES = ("ragworks", "airflow")
 VERSION = "18"
 
 

@@ -54,7 +54,7 @@ def remember(url: str) -> None:
         connection.execute("CREATE TABLE kept AS SELECT * FROM generate_series(1, 1000) AS n")
 
 
-def test_first_start_gives_three_databases_and_pgvector(home: Path) -> None:
+def test_first_start_gives_both_databases_and_pgvector(home: Path) -> None:
     url = embedded.ensure_running(home)
     assert ask(url, "SELECT '[1,2,3]'::halfvec <-> '[1,2,4]'::halfvec") == (1.0,)
     for database in embedded.DATABASES:
