@@ -32,7 +32,7 @@ class Settings(BaseModel):
     :param environment: which champions count: a model is promoted in one environment.
     :param gpu_price_per_hour: of local training, for its cost; profiles of pods name their own.
     :param gpu_profile: the pod profile that this process runs under, for the manifest; None outside of one.
-    :param training_crons: (family, cron expression): when ``train_<family>`` runs by itself.
+    :param training_crons: (family, cron expression): when the family's DAG runs by itself.
     :param embedding_api_key: bearer token of an OpenAI-compatible embeddings endpoint.
     :param llm_base_url: OpenAI-compatible endpoint that writes answers; None: answers are extracted, and say so.
     :param llm_model: its model.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 import yaml
 
@@ -29,6 +31,7 @@ from include.config import (
     Privacy,
     QueryLog,
     Retrieval,
+    Settings,
     SqlSource,
     Training,
     Validation,
@@ -76,6 +79,31 @@ def test_every_setting_is_documented() -> None:
     for model in SETTINGS:
         for field in model.model_fields:
             assert f"`{field}`" in page or f".{field}`" in page, f"{model.__name__}.{field} is not in docs/collections.md"
+
+
+def test_every_variable_is_documented(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table has what the settings ask the environment for, and nothing that is no longer asked for."""
+    asked: list[str] = []
+    monkeypatch.setattr("include.config.os", SimpleNamespace(environ=SimpleNamespace(get=asked.append)))
+    Settings.from_environment()
+    page = (DOCS / "operations.md").read_text()
+    start = page.index("\n## Environment variables")
+    section = page[start : page.index("\n## ", start + 1)]
+    assert sorted(re.findall(r"^\| `(RAGWORKS_\w+)`", section, flags=re.MULTILINE)) == sorted(set(asked))
+
+
+def test_every_table_is_documented(database_url: str) -> None:
+    """Under the data model; a generation's own tables have a number behind their name."""
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(
+            "select table_name from information_schema.tables where table_schema = 'ragworks' and table_type = 'BASE TABLE'"
+        ).fetchall()
+    page = (DOCS / "architecture.md").read_text()
+    start = page.index("\n## Data model")
+    section = page[start : page.index("\n### ", start)]
+    first_cells = re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE)
+    listed = {name for cell in first_cells for name in re.findall(r"`([a-z_]+)`", cell)}
+    assert listed == {str(row[0]) for row in rows}
 
 
 def test_every_expectation_is_documented() -> None:
