@@ -1,4 +1,4 @@
-"""The page that the UI shows with an index DAG, written from its collection file."""
+"""The pages that the UI shows with our DAGs: index, training, monitoring, review of feedback, and broken collection files."""
 
 from __future__ import annotations
 
