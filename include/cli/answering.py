@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import argparse
 
     from include.answering.answer import Answer
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
     from include.store.answers import Source, StoredAnswer
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import argparse
 
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
     from include.retrieval.duplicates import Copies
 
 SHOWN_CLUSTERS, SHOWN_DOCUMENTS = 20, 10

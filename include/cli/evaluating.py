@@ -10,9 +10,9 @@ from include.config import Mode
 from include.errors import BadConfiguration, BadData
 
 if TYPE_CHECKING:
-    from include.cli.output import Output
     from include.config import Settings
     from include.evaluation.fit import Fit
+    from include.output import Output
     from include.store.evaluations import Evaluation
 
 MAX_CLIENTS = 64

@@ -12,9 +12,9 @@ from include.errors import RagworksError
 if TYPE_CHECKING:
     import argparse
 
-    from include.cli.output import Output
     from include.config import Settings
     from include.indexing.erasing import Erasure
+    from include.output import Output
     from include.store.pool import Connection
 
 SHOWN = 10  # documents named for a person; --json has them all

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import argparse
     from datetime import datetime
 
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
     from include.store.pool import Connection
     from include.store.runs import Run
 

@@ -10,8 +10,8 @@ from include.cli.serving import count, port
 from include.errors import BadConfiguration
 
 if TYPE_CHECKING:
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
     from include.registry.llm_models import TrainedLlm
 
 VLLM_IMAGE = "vllm/vllm-openai:v0.11.0"

@@ -12,8 +12,8 @@ from include.errors import BadConfiguration, BadData
 if TYPE_CHECKING:
     import argparse
 
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
     from include.store.deployments import Deployment
     from include.store.model_runs import ModelRun
     from include.store.pool import Pool

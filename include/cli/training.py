@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
     from include.training.pipeline import Request
 
 DATA = "data_"  # before the options of the dataset; on the command line --data-…

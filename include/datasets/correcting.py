@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from include.datasets.lines import Line
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.datasets import Dataset
     from include.store.pool import Pool
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from include.config import Mode, Settings
     from include.datasets.questions import Question
     from include.embedding.embedder import Embedder
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.answering_passages import Passage
     from include.store.generations import Generation
     from include.store.pool import Pool

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from include.embedding.embedder import Embedder
     from include.evaluation.asking import Side
     from include.evaluation.cases import Cases
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.golden import GoldenQuery
     from include.store.pool import Pool
 

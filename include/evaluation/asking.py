@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from include.config import Mode
     from include.evaluation.measures import Scores
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.retrieval.query import Found
     from include.store.golden import GoldenQuery
     from include.store.search import Hit

@@ -20,7 +20,7 @@ from include.store import collections, deployments, generations, model_runs
 if TYPE_CHECKING:
     from include.config import Collection, Settings
     from include.embedding.embedder import Embedder
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.retrieval.rerank import Reranker
     from include.store.generations import Generation
     from include.store.model_runs import ModelRun

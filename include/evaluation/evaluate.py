@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from include.config import Mode, Settings
     from include.embedding.embedder import Embedder
     from include.evaluation.asking import Asked
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.pool import Connection, Pool
 
 logger = logging.getLogger(__name__)

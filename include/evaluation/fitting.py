@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from include.config import Settings
     from include.embedding.embedder import Embedder
     from include.evaluation.cases import Cases
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.pool import Pool
 
 FEWEST = 2  # a question for each half

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from include.config import Embedding, Settings
     from include.embedding.embedder import Embedder
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.sources.source import Document, SourceObject
     from include.store.generations import Generation
     from include.store.pool import Connection, Pool

@@ -11,9 +11,9 @@ from include.embedding.embedder import check_window, open_embedder, open_recorde
 from include.errors import Terminal
 from include.indexing.chunking import CHUNKER_VERSION
 from include.indexing.cutter import Cutter
-from include.indexing.progress import Progress, Silent
 from include.indexing.spec import generation_spec, spec_hash
 from include.privacy.source import scrubbed
+from include.progress import Progress, Silent
 from include.registry.champions import with_champion
 from include.sources import open_source
 from include.store.pool import open_pool

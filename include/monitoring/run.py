@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from include.config import Collection, Settings
-    from include.indexing.progress import Progress
     from include.monitoring.breach import Breach, Signal
     from include.monitoring.decision import Facts
+    from include.progress import Progress
     from include.store.decisions import StoredDecision
     from include.store.pool import Connection, Pool
 

@@ -12,7 +12,7 @@ from include.store import generations, signatures
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.generations import Generation
     from include.store.pool import Connection
 

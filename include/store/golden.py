@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg.types.json import Jsonb
 
 from include.errors import BadData
-from include.indexing.hashing import text_hash
+from include.hashing import text_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.config import Settings
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.datasets import Dataset, Pair
     from include.store.model_runs import ModelRun
     from include.store.pool import Pool

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from include.errors import BadConfiguration, BadData
-from include.indexing.hashing import canonical_json, text_hash
+from include.hashing import canonical_json, text_hash
 from include.lexical import bm25
 from include.lexical.vocabulary import vocabulary_of
 from include.retrieval.cross_encoder import CPU_BATCH, GPU_BATCH, CrossEncoderReranker, has_head

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from include.config import Retrieval, Settings
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.retrieval.searcher import Searcher
     from include.store.datasets import Pair
     from include.store.generations import Generation

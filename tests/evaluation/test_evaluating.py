@@ -23,7 +23,7 @@ from include.evaluation.fitting import fit_collection
 from include.evaluation.golden import from_feedback
 from include.evaluation.judge import Judged, judge, read_grade, tally
 from include.evaluation.page import render
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store import collections, evaluations, golden
 from include.store.forgotten import forget
 from include.store.golden import GoldenQuery, GoldenSpan

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from include.cli.main import build_parser
-from include.cli.output import Output
 from include.errors import BadConfiguration, BadData
 from include.evaluation.bootstrap import paired_interval
 from include.evaluation.golden import read_golden, read_pair
 from include.evaluation.headings import sanity_queries
 from include.evaluation.relevance import covers, gains, ndcg, recall
+from include.output import Output
 from include.store import golden
 from include.store.golden import GoldenQuery, GoldenSpan
 from include.store.pool import open_pool

@@ -10,9 +10,9 @@ import numpy as np
 
 from include.config import Chunking
 from include.evaluation.generation_gate import compare_generations
+from include.hashing import text_hash, version_hash
 from include.indexing.chunking import chunk_document
-from include.indexing.hashing import text_hash, version_hash
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store import chunks, collections, documents, generations
 from tests.support import HashEmbedder
 

@@ -6,7 +6,7 @@ import sys
 
 from include.config import Embedding, Settings
 from include.indexing.candidate import build_candidate
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store.pool import open_pool
 from tests.promises.slow_index import SlowEmbedder
 

@@ -21,8 +21,8 @@ from include.indexing.context import open_context
 from include.indexing.embed import index_shard
 from include.indexing.erasing import erase_document
 from include.indexing.plan import plan_run
-from include.indexing.progress import Silent
 from include.indexing.publish import publish_run, validate_run
+from include.progress import Silent
 from include.store import changes, generations, overview, work_items
 from include.store.pool import open_pool
 from tests.evaluation.trial_models import other_pooling

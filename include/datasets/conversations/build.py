@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from include.datasets.conversations.options import LlmDataOptions
     from include.datasets.live_index import LiveIndex
     from include.embedding.embedder import Embedder
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.datasets import Dataset, Split
     from include.store.pool import Pool
 

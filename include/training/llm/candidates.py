@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from include.config import Settings
     from include.evaluation.llm.questions import Question
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.registry.llm_models import TrainedLlm
     from include.store.model_runs import ModelRun
     from include.store.pool import Connection, Pool

@@ -57,9 +57,9 @@ class MeasureOperator(_MonitorOperator):
         :raises AirflowSkipException: the collection was never indexed, so there is nothing to watch.
         """
         from include.config import load_collection
-        from include.indexing.progress import Silent
         from include.monitoring.requests import take_alerts
         from include.monitoring.run import monitor
+        from include.progress import Silent
 
         with _opened() as (settings, pool):
             try:

@@ -78,8 +78,8 @@ class PrepareTrainingOperator(_TrainingOperator):
         :raises BadConfiguration: a field of the form is impossible.
         """
         from include.config import load_collection
-        from include.indexing.progress import Silent
         from include.monitoring.carrying import TakenAlready, begin_training, end_training
+        from include.progress import Silent
         from include.training.pipeline import AlreadyDone, prepare
 
         name = chosen_collections(context)[0]
@@ -201,7 +201,7 @@ class BaselineOperator(_TrainingOperator):
         :raises BadData: too few golden queries can be asked.
         """
         from include.evaluation.challenge import baseline
-        from include.indexing.progress import Silent
+        from include.progress import Silent
         from include.training.pipeline import failing
 
         with _opened() as (settings, pool), failing(pool, self.run_key):
@@ -300,7 +300,7 @@ class PromoteModelOperator(_TrainingOperator):
         :raises BadData: the version was not accepted, was compared with another than serves by now, or the new generation is
             worse.
         """
-        from include.indexing.progress import Silent
+        from include.progress import Silent
         from include.registry.promotion import promote
 
         with _opened() as (settings, pool):
