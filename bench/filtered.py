@@ -28,7 +28,7 @@ from psycopg import sql
 from bench import filtered_report
 from bench.workload import shares
 from bench.workload.library import settings_of
-from include.config import Retrieval
+from include.collection_file import Retrieval
 from include.embedding.local import LocalEmbedder
 from include.retrieval.candidates import Asked, prepare
 from include.retrieval.first_stage import passages, snapshot
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from include.config import Mode
+    from include.collection_file import Mode
     from include.store.generations import Generation
     from include.store.pool import Connection, Pool
     from include.store.scope import AllPrincipals, Scope

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from include.config import Settings, load_collection
+from include.collection_file import load_collection
+from include.config import Settings
 from include.evaluation.challenge import evaluate_challenger
 from include.evaluation.comparison import Rule, verdict
 from include.indexing.context import open_context

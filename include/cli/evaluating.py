@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any, get_args
 
 from include.cli.searching import positive
-from include.config import Mode
+from include.collection_file import Mode
 from include.errors import BadConfiguration, BadData
 
 if TYPE_CHECKING:

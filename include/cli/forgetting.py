@@ -59,7 +59,7 @@ def forget(args: argparse.Namespace, settings: Settings, output: Output) -> None
 
 def _collection(connection: Connection, settings: Settings, name: str) -> int:
     """The id; one that was never indexed must have a file: a document can be kept out before the first run."""
-    from include.config import collection_names
+    from include.collection_file import collection_names
     from include.store import collections
 
     if name in collection_names(settings):

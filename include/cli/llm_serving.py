@@ -67,7 +67,7 @@ def _register_export(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def serve_llm(args: argparse.Namespace, settings: Settings, output: Output) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    from include.config import load_collection
+    from include.collection_file import load_collection
     from include.serving.llm.app import create_llm_app
     from include.serving.llm.options import LlmOptions
     from include.serving.llm.roster import Roster

@@ -6,7 +6,8 @@ import getpass
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from include.config import ENVIRONMENTS, FAMILIES, collection_names
+from include.collection_file import collection_names
+from include.config import ENVIRONMENTS, FAMILIES
 from include.errors import BadConfiguration, BadData
 
 if TYPE_CHECKING:

@@ -51,7 +51,7 @@ def report(args: argparse.Namespace, settings: Settings, output: Output) -> None
 
 def shadow(args: argparse.Namespace, settings: Settings, output: Output) -> None:
     """Show the figures by challenger."""
-    from include.config import load_collection
+    from include.collection_file import load_collection
     from include.store import collections
     from include.store import shadow as compared
     from include.store.pool import open_pool

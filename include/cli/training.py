@@ -6,7 +6,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from include.cli.fields import add_fields, given_fields
-from include.config import collection_names, load_collection
+from include.collection_file import collection_names, load_collection
 from include.errors import BadConfiguration
 
 if TYPE_CHECKING:

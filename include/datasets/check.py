@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from include.config import NearDuplicates
+from include.collection_file import NearDuplicates
 from include.datasets.filters import normalised
 from include.datasets.golden_text import golden_text
 from include.datasets.kept_out import golden_of

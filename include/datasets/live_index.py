@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
-from include.config import NearDuplicates, Retrieval
+from include.collection_file import NearDuplicates, Retrieval
 from include.embedding.embedder import open_recorded, recorded_embedding
 from include.errors import Transient
 from include.indexing.signing import sign_missing
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from include.config import Mode, Settings
+    from include.collection_file import Mode
+    from include.config import Settings
     from include.datasets.questions import Question
     from include.embedding.embedder import Embedder
     from include.progress import Progress

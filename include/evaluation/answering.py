@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from include.config import load_collection
+from include.collection_file import load_collection
 from include.evaluation.answer_scores import abstention, contains, exact_match, token_f1
 from include.evaluation.bootstrap import intervals
 from include.evaluation.judge import Judged, judge

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
-from include.config import Mode, Retrieval
+from include.collection_file import Mode, Retrieval
 from include.errors import BadConfiguration, BadData
 from include.evaluation.asking import Side
 from include.retrieval.candidates import candidates, prepare
@@ -23,7 +23,8 @@ from include.store.search import read
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from include.config import Collection, Settings
+    from include.collection_file import Collection
+    from include.config import Settings
     from include.embedding.embedder import Embedder
     from include.retrieval.rerank import Reranker
     from include.store.generations import Generation

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from include.config import Retrieval
+from include.collection_file import Retrieval
 from include.errors import BadConfiguration, Transient
 from include.evaluation.bootstrap import paired_interval
 from include.evaluation.gate_report import PLACES, GateReport, Loss

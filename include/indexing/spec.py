@@ -9,7 +9,7 @@ from include.indexing.chunking import CHUNKER_VERSION
 from include.lexical.bm25 import lexical_spec
 
 if TYPE_CHECKING:
-    from include.config import Collection, Embedding
+    from include.collection_file import Collection, Embedding
     from include.embedding.embedder import Embedder
 
 

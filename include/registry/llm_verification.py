@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from include.answering.champion import ChampionLLM, Maker
-from include.config import load_collection
+from include.collection_file import load_collection
 from include.errors import ServiceUnavailable, Transient
 from include.evaluation.latency import percentiles
 

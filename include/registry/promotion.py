@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from include.config import CHAMPION, load_collection
+from include.collection_file import CHAMPION, load_collection
 from include.errors import BadConfiguration, BadData, RagworksError, Transient
 from include.progress import Silent
 from include.registry.compared import require_compared, standing

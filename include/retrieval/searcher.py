@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from include.config import NearDuplicates, Retrieval
+from include.collection_file import NearDuplicates, Retrieval
 from include.embedding.embedder import open_recorded, recorded_embedding
 from include.errors import BadConfiguration
 from include.retrieval.candidates import prepare
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from include.config import Mode, Settings
+    from include.collection_file import Mode
+    from include.config import Settings
     from include.embedding.embedder import Embedder
     from include.retrieval.candidates import Asked
     from include.retrieval.rerank import Reranker

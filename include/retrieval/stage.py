@@ -21,7 +21,7 @@ from include.store import reranking_rates
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from include.config import Retrieval
+    from include.collection_file import Retrieval
     from include.retrieval.rerank import FirstStage, Reranker
     from include.store.generations import Generation
     from include.store.pool import Pool

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from include.config import QueryLog
+    from include.collection_file import QueryLog
     from include.store.pool import Connection
 
 MAX_DIMENSION = 16_000  # of a halfvec that is stored without an index

@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from include.config import CHAMPION, PROJECT_ROOT, load_collection
+from include.collection_file import CHAMPION, load_collection
+from include.config import PROJECT_ROOT
 from include.embedding import models
 from include.errors import BadConfiguration, RagworksError, Transient
 from include.hashing import canonical_json, text_hash

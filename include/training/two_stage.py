@@ -29,7 +29,8 @@ from include.store.golden import GoldenQuery, GoldenSpan
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from include.config import Retrieval, Settings
+    from include.collection_file import Retrieval
+    from include.config import Settings
     from include.progress import Progress
     from include.retrieval.searcher import Searcher
     from include.store.datasets import Pair

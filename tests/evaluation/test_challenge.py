@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from include.config import Embedding, load_collection
+from include.collection_file import Embedding, load_collection
 from include.errors import BadConfiguration, BadData
 from include.evaluation import timing
 from include.evaluation.cases import slices, unsliced

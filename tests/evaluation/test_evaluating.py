@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from include.config import Retrieval
+from include.collection_file import Retrieval
 from include.errors import BadConfiguration, BadData
 from include.evaluation.answer_scores import Abstention, abstention, contains, exact_match, token_f1
 from include.evaluation.answering import Answered, describe

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from include.config import Embedding, Settings
+from include.collection_file import Embedding
+from include.config import Settings
 from include.indexing.candidate import build_candidate
 from include.progress import Silent
 from include.store.pool import open_pool

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from include.cli.main import main
-from include.config import Embedding
+from include.collection_file import Embedding
 from include.errors import BadConfiguration, BadData, Transient
 from include.indexing.activate import activate, rollback
 from include.indexing.candidate import build_candidate, drop_candidates

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from include.config import Monitoring
+from include.collection_file import Monitoring
 from include.monitoring import golden
 from include.monitoring.measure import Scene, _drift
 from include.monitoring.run import monitor

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from include.config import Retrieval
+from include.collection_file import Retrieval
 from include.errors import BadData, Transient
 from include.evaluation.challenge import evaluate_challenger
 from include.lexical.terms import analyzer

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from include.config import NearDuplicates
+from include.collection_file import NearDuplicates
 from include.datasets.conversations.contamination import LONG_ANSWER, HeldOut
 from include.datasets.conversations.held_out import GoldenTexts, asked, golden_texts
 from include.datasets.conversations.options import LlmDataOptions

@@ -121,7 +121,7 @@ def _best(
 
 
 def _questions(settings: Settings, pool: Pool, run: ModelRun, collection: str) -> list[Question]:
-    from include.config import load_collection
+    from include.collection_file import load_collection
     from include.evaluation.llm.questions import questions_of
     from include.store.conversations import conversations
 
