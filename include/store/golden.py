@@ -182,17 +182,6 @@ def golden_queries(connection: Connection, collection: int) -> Iterator[GoldenQu
             yield GoldenQuery(query, spans, metadata, origin, answer=answer, answerable=answerable)
 
 
-def queries_of_document(connection: Connection, collection: int, uri: str) -> list[tuple[str, GoldenSpan]]:
-    """(query, span) for every golden span of a document."""
-    rows = connection.execute(
-        "select q.query, s.uri, s.start_char, s.end_char, s.grade from ragworks.golden_span s"
-        " join ragworks.golden_query q on q.id = s.golden_query_id"
-        " where q.collection_id = %s and s.uri = %s order by q.id, s.start_char nulls first",
-        (collection, uri),
-    )
-    return [(query, GoldenSpan(*span)) for query, *span in rows]
-
-
 def origins(connection: Connection, collection: int, queries: Sequence[str]) -> dict[str, str]:
     """Which of these queries are golden already, and how they became so."""
     rows = connection.execute(
