@@ -31,9 +31,9 @@ from bench.workload.library import settings_of
 from include.collection_file import Retrieval
 from include.embedding.local import LocalEmbedder
 from include.retrieval.candidates import Asked, prepare
-from include.retrieval.first_stage import passages, snapshot
+from include.retrieval.first_stage import passages
 from include.store import search
-from include.store.pool import open_pool
+from include.store.pool import open_pool, snapshot
 from include.store.scope import ALL_PRINCIPALS, open_scope
 
 if TYPE_CHECKING:

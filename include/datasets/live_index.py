@@ -17,9 +17,9 @@ from include.indexing.signing import sign_missing
 from include.retrieval.candidates import candidates, prepare
 from include.retrieval.current import CurrentCollection
 from include.retrieval.duplicates import find_copies
-from include.retrieval.first_stage import snapshot
 from include.retrieval.query import ALL_PRINCIPALS
 from include.store import answering_passages, collections, generations
+from include.store.pool import snapshot
 from include.store.scope import open_scope
 from include.store.search import read
 

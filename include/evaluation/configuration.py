@@ -13,10 +13,10 @@ from include.errors import BadConfiguration, BadData
 from include.evaluation.asking import Side
 from include.retrieval.candidates import candidates, prepare
 from include.retrieval.current import CurrentCollection
-from include.retrieval.first_stage import snapshot
 from include.retrieval.query import ALL_PRINCIPALS
 from include.retrieval.searcher import Searcher
 from include.store import generations
+from include.store.pool import snapshot
 from include.store.scope import open_scope
 from include.store.search import read
 

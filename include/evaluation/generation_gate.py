@@ -18,6 +18,7 @@ from include.evaluation.relevance import gains, ndcg, recall
 from include.retrieval.candidates import prepare
 from include.retrieval.first_stage import passages
 from include.store import comparable, golden
+from include.store.pool import snapshot
 from include.store.scope import ALL_PRINCIPALS, open_scope
 
 if TYPE_CHECKING:
@@ -182,8 +183,7 @@ def _score(
     """(nDCG, recall) of each query, for each side; both sides of a query see one snapshot."""
     scored: list[list[tuple[float, float]]] = [[] for _ in sides]
     for number, query in enumerate(queries):
-        with pool.connection() as connection, connection.transaction():
-            connection.execute("set transaction isolation level repeatable read")
+        with pool.connection() as connection, snapshot(connection):
             for side, of_side, scores in zip(sides, vectors, scored, strict=True):
                 gained = _ranking(connection, side, of_side[number], query)
                 scores.append((ndcg(gained, query, PLACES), recall(gained, query)))

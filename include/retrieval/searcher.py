@@ -14,11 +14,12 @@ from include.embedding.embedder import open_recorded, recorded_embedding
 from include.errors import BadConfiguration
 from include.retrieval.candidates import prepare
 from include.retrieval.current import CurrentCollection
-from include.retrieval.first_stage import passages, snapshot
+from include.retrieval.first_stage import passages
 from include.retrieval.query import ALL_PRINCIPALS, Found, Query
 from include.retrieval.rerank import open_reranker
 from include.retrieval.stage import second_stage
 from include.store import generations
+from include.store.pool import snapshot
 from include.store.scope import open_scope
 
 if TYPE_CHECKING:
