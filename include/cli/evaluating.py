@@ -11,7 +11,7 @@ from include.errors import BadConfiguration, BadData
 
 if TYPE_CHECKING:
     from include.config import Settings
-    from include.evaluation.fit import Fit
+    from include.evaluation.dense_weight import Fit
     from include.output import Output
     from include.store.evaluations import Evaluation
 
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace, settings: Settings, output: Output) -> None:
 
 def run_fit(args: argparse.Namespace, settings: Settings, output: Output) -> None:
     """Run `fit`."""
-    from include.evaluation.fitting import fit_collection
+    from include.evaluation.dense_weight_run import fit_collection
     from include.store.pool import open_pool
 
     _together(args)

@@ -65,7 +65,7 @@ class Trained:
     :param kind: ``embedder``, ``cross-encoder`` or ``forest``.
     :param fingerprint: as the class that serves it computes it.
     :param settings: fitted with it, such as {"rerank_weight": 0.4}.
-    :param details: for the manifest, beside what :class:`include.training.fit.Fit` says.
+    :param details: for the manifest, beside what :class:`include.training.resumable.Fit` says.
     """
 
     folder: Path

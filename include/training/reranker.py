@@ -21,9 +21,9 @@ from include.retrieval.cross_encoder import CPU_BATCH, GPU_BATCH, CrossEncoderRe
 from include.retrieval.forest import ForestReranker
 from include.training import forest
 from include.training.arguments import RerankerArguments
-from include.training.fit import fit, resumable, trainer_arguments
 from include.training.job import Trained
 from include.training.lists import ranked_lists
+from include.training.resumable import fit, resumable, trainer_arguments
 from include.training.two_stage import FirstStageOf, judge, questions_of, score_with
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """What a reranker is worth behind the first stage: on the development questions, whose candidates are fetched once.
 
 The final score blends both stages, and so the weight is fitted here too. Nearby weights differ by less than chance: the one
-taken is the middle of those within one standard error of the best (:func:`include.evaluation.fit.choose`). Golden queries
-have no part in it; they judge.
+taken is the middle of those within one standard error of the best (:func:`include.evaluation.dense_weight.choose`). Golden
+queries have no part in it; they judge.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from include.errors import BadData
 from include.evaluation.configuration import Configuration, open_searcher
-from include.evaluation.fit import PLACES, WEIGHTS, choose
+from include.evaluation.dense_weight import PLACES, WEIGHTS, choose
 from include.evaluation.measures import Scores, measure_names, score_hits
 from include.evaluation.relevance import covers
 from include.retrieval.blend import blend

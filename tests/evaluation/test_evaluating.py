@@ -16,10 +16,10 @@ from include.evaluation.answer_scores import Abstention, abstention, contains, e
 from include.evaluation.answering import Answered, describe
 from include.evaluation.cases import golden_cases
 from include.evaluation.configuration import Configuration, override
+from include.evaluation.dense_weight import Pool as Candidates
+from include.evaluation.dense_weight import choose, fit
+from include.evaluation.dense_weight_run import fit_collection
 from include.evaluation.evaluate import NothingToAsk, Options, evaluate
-from include.evaluation.fit import Pool as Candidates
-from include.evaluation.fit import choose, fit
-from include.evaluation.fitting import fit_collection
 from include.evaluation.golden import from_feedback
 from include.evaluation.judge import Judged, judge, read_grade, tally
 from include.evaluation.page import render
