@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bench.chunk_edits import edit_experiment, history
-from include.config import Chunking
+from include.collection_file import Chunking
 from include.embedding.local import LocalEmbedder
 from include.indexing.chunking import chunk_document
 

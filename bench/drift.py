@@ -35,9 +35,9 @@ from psycopg.conninfo import make_conninfo
 
 from bench.drift_stream import STREAMS, Remembering, Served, logged, prepare, serve
 from include.config import Settings
-from include.indexing.progress import Silent
 from include.monitoring.run import MonitorResult, monitor
 from include.monitoring.usual import accept
+from include.progress import Silent
 from include.store import answers, collections, embedded, feedback, signals
 from include.store.feedback import Feedback
 from include.store.pool import open_pool

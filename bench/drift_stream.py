@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 from include.answering.ask import ask
-from include.config import load_collection
+from include.collection_file import load_collection
 from include.embedding.local import LocalEmbedder
 from include.indexing.context import open_context
 from include.indexing.pipeline import index_collection

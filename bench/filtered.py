@@ -28,12 +28,12 @@ from psycopg import sql
 from bench import filtered_report
 from bench.workload import shares
 from bench.workload.library import settings_of
-from include.config import Retrieval
+from include.collection_file import Retrieval
 from include.embedding.local import LocalEmbedder
 from include.retrieval.candidates import Asked, prepare
-from include.retrieval.first_stage import passages, snapshot
+from include.retrieval.first_stage import passages
 from include.store import search
-from include.store.pool import open_pool
+from include.store.pool import open_pool, snapshot
 from include.store.scope import ALL_PRINCIPALS, open_scope
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from include.config import Mode
+    from include.collection_file import Mode
     from include.store.generations import Generation
     from include.store.pool import Connection, Pool
     from include.store.scope import AllPrincipals, Scope

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import yaml
 
-from include.config import Chunking, Settings, load_collection
+from include.collection_file import Chunking, load_collection
+from include.config import Settings
 from include.embedding import local
 from include.indexing.chunking import chunk_document
 from include.indexing.context import open_context

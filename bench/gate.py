@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from include.config import Settings, load_collection
+from include.collection_file import load_collection
+from include.config import Settings
 from include.evaluation.challenge import evaluate_challenger
 from include.evaluation.comparison import Rule, verdict
 from include.indexing.context import open_context
 from include.indexing.pipeline import index_collection
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.registry.decision import GateRule
 from include.registry.gate import judge
 from include.retrieval.rerank import open_reranker

@@ -30,7 +30,8 @@ import yaml
 
 from bench.workload import corpus, server
 from bench.workload.process import call, stop_cleanly
-from include.config import Settings, load_collection
+from include.collection_file import load_collection
+from include.config import Settings
 
 logger = logging.getLogger("bench.large")
 

@@ -28,8 +28,8 @@ from include.config import Settings
 from include.embedding.local import LocalEmbedder
 from include.indexing.context import open_context
 from include.indexing.pipeline import index_collection
-from include.indexing.progress import Silent
 from include.monitoring.run import monitor
+from include.progress import Silent
 from include.store import collections, embedded, feedback
 from include.store.feedback import Feedback
 from include.store.pool import open_pool

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from include.config import PROJECT_ROOT, Chunking, Retrieval, Settings
+from include.collection_file import Chunking, Retrieval
+from include.config import PROJECT_ROOT, Settings
 from include.embedding import models
 from include.embedding.local import LocalEmbedder
 from include.indexing.chunking import chunk_document

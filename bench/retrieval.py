@@ -23,7 +23,7 @@ import numpy as np
 from scipy import sparse
 
 from bench.workload.library import COLLECTIONS, build, collection_name, settings_of
-from include.config import Retrieval
+from include.collection_file import Retrieval
 from include.embedding.local import LocalEmbedder
 from include.evaluation.judgements import read_qrels, read_queries
 from include.lexical import bm25

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.reranking import pairs
 from include.config import Settings
 from include.embedding import models
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store import embedded
 from include.store.datasets import Pair
 from include.store.pool import open_pool

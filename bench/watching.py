@@ -8,7 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from include.config import Settings, load_collection
+from include.collection_file import load_collection
+from include.config import Settings
 from include.indexing.watching import pending_changes
 from include.sources import open_source
 from include.store import collections, embedded

@@ -23,7 +23,7 @@ from ragworks.params import index_params
 from ragworks.schedules import schedule_of
 
 if TYPE_CHECKING:
-    from include.config import Collection
+    from include.collection_file import Collection
     from ragworks.catalogue import BrokenFile
 
 

@@ -18,7 +18,7 @@ from ragworks.params import monitor_params
 from ragworks.schedules import monitor_schedule
 
 if TYPE_CHECKING:
-    from include.config import Collection
+    from include.collection_file import Collection
 
 
 def monitor_dag(collection: Collection) -> DAG:

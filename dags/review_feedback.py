@@ -6,7 +6,8 @@ from datetime import timedelta
 
 from airflow.sdk import DAG
 
-from include.config import Settings, collection_names
+from include.collection_file import collection_names
+from include.config import Settings
 from ragworks import defaults
 from ragworks.manual import describe_review
 from ragworks.operators.feedback import ANSWER_TIME, ReviewFeedbackOperator

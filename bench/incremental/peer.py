@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.workload.fake import FakeEmbedder, hash_vectors, minilm_tokenizer
-from include.config import Chunking
+from include.collection_file import Chunking
 from include.embedding.models import find_model
 from include.indexing.chunking import chunk_document
 

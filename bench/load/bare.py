@@ -19,7 +19,8 @@ from psycopg import sql
 
 from bench.load import turns
 from bench.workload.library import TOGETHER
-from include.config import Retrieval, Settings
+from include.collection_file import Retrieval
+from include.config import Settings
 from include.store import generations, search
 from include.store.pool import open_pool
 

@@ -17,7 +17,7 @@ from pgvector.psycopg import register_vector
 
 from bench.workload.fake import DIMENSION, hash_vectors, minilm_tokenizer
 from bench.workload.process import peak_memory
-from include.config import Chunking, Collection
+from include.collection_file import Chunking, Collection
 from include.indexing.chunking import chunk_document
 from include.sources import open_source
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
     from include.answering.llm import LLM
-    from include.config import Collection
+    from include.collection_file import Collection
     from include.embedding.embedder import Embedder
     from include.store.search import Hit
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from include.answering.llm import LLM
-    from include.config import Collection, Settings
+    from include.collection_file import Collection
+    from include.config import Settings
     from include.embedding.embedder import Embedder
     from include.retrieval.query import Found, Query
     from include.retrieval.searcher import Searcher

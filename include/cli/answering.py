@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import argparse
 
     from include.answering.answer import Answer
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
     from include.store.answers import Source, StoredAnswer
 
 
@@ -39,7 +39,7 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
 def run_ask(args: argparse.Namespace, settings: Settings, output: Output) -> None:
     """Run `ask`."""
     from include.answering.ask import ask, keep
-    from include.config import load_collection
+    from include.collection_file import load_collection
     from include.registry.llm_champion import open_writer
     from include.retrieval.query import Query
     from include.retrieval.searcher import Searcher

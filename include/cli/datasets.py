@@ -11,9 +11,9 @@ from include.cli.fields import add_fields, given_fields
 if TYPE_CHECKING:
     import argparse
 
-    from include.cli.output import Output
     from include.config import Settings
-    from include.indexing.progress import Progress
+    from include.output import Output
+    from include.progress import Progress
     from include.store.datasets import Dataset
     from include.store.pool import Connection, Pool
 

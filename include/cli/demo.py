@@ -16,8 +16,8 @@ from include.store import runs
 from include.store.pool import open_pool
 
 if TYPE_CHECKING:
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
     from include.store.pool import Pool
 
 COLLECTION = "handbook"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import argparse
 
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
     from include.retrieval.duplicates import Copies
 
 SHOWN_CLUSTERS, SHOWN_DOCUMENTS = 20, 10
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace, settings: Settings, output: Output) -> None:
 
 def configured_threshold(settings: Settings, name: str) -> float:
     """The collection's threshold, or the default where it is off or the file is gone."""
-    from include.config import NearDuplicates, load_collection
+    from include.collection_file import NearDuplicates, load_collection
     from include.errors import BadConfiguration
 
     default = NearDuplicates().threshold or 1.0

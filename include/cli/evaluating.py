@@ -6,13 +6,13 @@ import argparse
 from typing import TYPE_CHECKING, Any, get_args
 
 from include.cli.searching import positive
-from include.config import Mode
+from include.collection_file import Mode
 from include.errors import BadConfiguration, BadData
 
 if TYPE_CHECKING:
-    from include.cli.output import Output
     from include.config import Settings
-    from include.evaluation.fit import Fit
+    from include.evaluation.dense_weight import Fit
+    from include.output import Output
     from include.store.evaluations import Evaluation
 
 MAX_CLIENTS = 64
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace, settings: Settings, output: Output) -> None:
 
 def run_fit(args: argparse.Namespace, settings: Settings, output: Output) -> None:
     """Run `fit`."""
-    from include.evaluation.fitting import fit_collection
+    from include.evaluation.dense_weight_run import fit_collection
     from include.store.pool import open_pool
 
     _together(args)

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from include.cli.output import Output
     from include.config import Settings
     from include.feedback.review import Verdict
+    from include.output import Output
     from include.store.pool import Connection, Pool
     from include.store.review_queue import Item
 

@@ -12,9 +12,9 @@ from include.errors import RagworksError
 if TYPE_CHECKING:
     import argparse
 
-    from include.cli.output import Output
     from include.config import Settings
     from include.indexing.erasing import Erasure
+    from include.output import Output
     from include.store.pool import Connection
 
 SHOWN = 10  # documents named for a person; --json has them all
@@ -59,7 +59,7 @@ def forget(args: argparse.Namespace, settings: Settings, output: Output) -> None
 
 def _collection(connection: Connection, settings: Settings, name: str) -> int:
     """The id; one that was never indexed must have a file: a document can be kept out before the first run."""
-    from include.config import collection_names
+    from include.collection_file import collection_names
     from include.store import collections
 
     if name in collection_names(settings):

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
     from include.store.generations import Generation
 
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
     from include.store.golden import GoldenQuery, GoldenSpan
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import argparse
 
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
     from include.store.runs import RunDocument
 
 SHOWN = 40  # documents listed for a person; --json and `runs NAME --run ID` have them all

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import argparse
     from datetime import datetime
 
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
     from include.store.pool import Connection
     from include.store.runs import Run
 
@@ -45,7 +45,7 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def status(args: argparse.Namespace, settings: Settings, output: Output) -> None:
     """Show collections and their generations."""
-    from include.config import collection_names
+    from include.collection_file import collection_names
     from include.store import overview
     from include.store.pool import open_pool
 

@@ -10,8 +10,8 @@ from include.cli.serving import count, port
 from include.errors import BadConfiguration
 
 if TYPE_CHECKING:
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
     from include.registry.llm_models import TrainedLlm
 
 VLLM_IMAGE = "vllm/vllm-openai:v0.11.0"
@@ -67,7 +67,7 @@ def _register_export(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def serve_llm(args: argparse.Namespace, settings: Settings, output: Output) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    from include.config import load_collection
+    from include.collection_file import load_collection
     from include.serving.llm.app import create_llm_app
     from include.serving.llm.options import LlmOptions
     from include.serving.llm.roster import Roster

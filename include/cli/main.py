@@ -30,9 +30,9 @@ from include.cli import (
     stack,
     training,
 )
-from include.cli.output import Output
 from include.config import Settings
 from include.errors import RagworksError
+from include.output import Output
 from include.store.errors import translate
 
 if TYPE_CHECKING:

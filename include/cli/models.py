@@ -6,14 +6,15 @@ import getpass
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from include.config import ENVIRONMENTS, FAMILIES, collection_names
+from include.collection_file import collection_names
+from include.config import ENVIRONMENTS, FAMILIES
 from include.errors import BadConfiguration, BadData
 
 if TYPE_CHECKING:
     import argparse
 
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
     from include.store.deployments import Deployment
     from include.store.model_runs import ModelRun
     from include.store.pool import Pool

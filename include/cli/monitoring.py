@@ -11,9 +11,9 @@ from include.errors import BadData
 if TYPE_CHECKING:
     import argparse
 
-    from include.cli.output import Output
     from include.config import Settings
     from include.monitoring.run import MonitorResult
+    from include.output import Output
     from include.store.pool import Pool
 
 SHOWN = 20  # decisions of --history

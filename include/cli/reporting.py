@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import argparse
 
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
 
 DAYS = 30
 
@@ -51,7 +51,7 @@ def report(args: argparse.Namespace, settings: Settings, output: Output) -> None
 
 def shadow(args: argparse.Namespace, settings: Settings, output: Output) -> None:
     """Show the figures by challenger."""
-    from include.config import load_collection
+    from include.collection_file import load_collection
     from include.store import collections
     from include.store import shadow as compared
     from include.store.pool import open_pool

@@ -13,8 +13,8 @@ from include.errors import BadConfiguration
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
     from include.store.search import Hit
 
 

@@ -11,8 +11,8 @@ from include.store.api_keys import SCOPES
 if TYPE_CHECKING:
     import argparse
 
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
     from include.store.api_keys import ApiKey
 
 DEFAULT_PORT = 8000

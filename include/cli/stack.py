@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import argparse
 
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
 
 DEFAULT_PORT = 8080
 PORT_HELP = "of the UI on 127.0.0.1 (default 8080, else the next free)"

@@ -6,15 +6,15 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from include.cli.fields import add_fields, given_fields
-from include.config import collection_names, load_collection
+from include.collection_file import collection_names, load_collection
 from include.errors import BadConfiguration
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
 
-    from include.cli.output import Output
     from include.config import Settings
+    from include.output import Output
     from include.training.pipeline import Request
 
 DATA = "data_"  # before the options of the dataset; on the command line --data-…

@@ -21,7 +21,7 @@ from include.datasets.questions import Tally, drawn, found_passage, known_answer
 from include.datasets.split import assign
 from include.datasets.spool import spooled
 from include.errors import BadData
-from include.indexing.hashing import text_hash
+from include.hashing import text_hash
 from include.store import datasets
 from include.store.datasets import SCORE, Pair
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from include.datasets.options import DatasetOptions
     from include.datasets.questions import Question
     from include.embedding.embedder import Embedder
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.datasets import Dataset
     from include.store.pool import Pool
 

@@ -7,16 +7,16 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from include.config import NearDuplicates
+from include.collection_file import NearDuplicates
 from include.datasets.filters import normalised
 from include.datasets.golden_text import golden_text
 from include.datasets.kept_out import golden_of
 from include.datasets.leakage import GOLDEN, Leak, Side, describe, leaks
 from include.datasets.options import DatasetOptions
 from include.errors import BadData
-from include.indexing.hashing import text_hash
-from include.indexing.progress import Silent
+from include.hashing import text_hash
 from include.indexing.signing import sign_missing
+from include.progress import Silent
 from include.quality.training_data import Limits, advice, failed, pair_rules, set_rules
 from include.quality.validate import validate
 from include.store import answering_passages, datasets, generations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.config import NearDuplicates
+from include.collection_file import NearDuplicates
 from include.datasets.lines import read_lines, write_lines
 from include.datasets.options import DatasetOptions
 from include.datasets.spool import spooled
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from include.datasets.lines import Line
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.datasets import Dataset
     from include.store.pool import Pool
 

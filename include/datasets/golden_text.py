@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from include.datasets.filters import normalised
-from include.indexing.hashing import text_hash
+from include.hashing import text_hash
 from include.indexing.near_duplicates import MIN_WORDS, SHINGLE_WORDS, shingles
 from include.store import answering_passages
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
-from include.config import NearDuplicates, Retrieval
+from include.collection_file import NearDuplicates, Retrieval
 from include.embedding.embedder import open_recorded, recorded_embedding
 from include.errors import Transient
 from include.indexing.signing import sign_missing
 from include.retrieval.candidates import candidates, prepare
 from include.retrieval.current import CurrentCollection
 from include.retrieval.duplicates import find_copies
-from include.retrieval.first_stage import snapshot
 from include.retrieval.query import ALL_PRINCIPALS
 from include.store import answering_passages, collections, generations
+from include.store.pool import snapshot
 from include.store.scope import open_scope
 from include.store.search import read
 
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from include.config import Mode, Settings
+    from include.collection_file import Mode
+    from include.config import Settings
     from include.datasets.questions import Question
     from include.embedding.embedder import Embedder
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.answering_passages import Passage
     from include.store.generations import Generation
     from include.store.pool import Pool

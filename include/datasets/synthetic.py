@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from include.answering.llm import LLM, Completion
     from include.datasets.options import DatasetOptions
     from include.datasets.questions import Tally
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.answering_passages import Passage
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from include.config import Embedding
+from include.collection_file import Embedding
 from include.errors import BadConfiguration, BadData
 
 if TYPE_CHECKING:
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-    from include.config import Collection, Settings
+    from include.collection_file import Collection
+    from include.config import Settings
 
 TRAINED = "artifacts:"  # how the name of a model begins that was trained here
 CANARY_TEXTS = (

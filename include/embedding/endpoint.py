@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-    from include.config import Embedding, Settings
+    from include.collection_file import Embedding
+    from include.config import Settings
 
 BATCH = 128  # texts per request; OpenAI allows 2048 and 300,000 tokens
 TIMEOUT = 60.0  # seconds per request

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from include.config import load_collection
+from include.collection_file import load_collection
 from include.evaluation.answer_scores import abstention, contains, exact_match, token_f1
 from include.evaluation.bootstrap import intervals
 from include.evaluation.judge import Judged, judge
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from include.embedding.embedder import Embedder
     from include.evaluation.asking import Side
     from include.evaluation.cases import Cases
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.golden import GoldenQuery
     from include.store.pool import Pool
 

@@ -15,9 +15,9 @@ from include.retrieval.query import ALL_PRINCIPALS, Query
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from include.config import Mode
+    from include.collection_file import Mode
     from include.evaluation.measures import Scores
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.retrieval.query import Found
     from include.store.golden import GoldenQuery
     from include.store.search import Hit

@@ -24,7 +24,7 @@ from include.store import model_runs
 if TYPE_CHECKING:
     from include.config import Settings
     from include.evaluation.contenders import Trial
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.pool import Pool
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from include.registry.gate_scores import CHALLENGER_PAIR, CHAMPION_PAIR
 from include.store.generations import REFERENCE
 
 if TYPE_CHECKING:
-    from include.config import Embedding
+    from include.collection_file import Embedding
     from include.evaluation.contenders import Trial
     from include.retrieval.rerank import Reranker
     from include.store.golden import GoldenQuery

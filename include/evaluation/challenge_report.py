@@ -17,7 +17,7 @@ from include.evaluation import report
 from include.evaluation.asking import columns
 from include.evaluation.cases import Cases, slices, unsliced
 from include.evaluation.measures import measure_names
-from include.indexing.hashing import text_hash
+from include.hashing import text_hash
 from include.store import comparable
 
 if TYPE_CHECKING:

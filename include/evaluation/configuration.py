@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
-from include.config import Mode, Retrieval
+from include.collection_file import Mode, Retrieval
 from include.errors import BadConfiguration, BadData
 from include.evaluation.asking import Side
 from include.retrieval.candidates import candidates, prepare
 from include.retrieval.current import CurrentCollection
-from include.retrieval.first_stage import snapshot
 from include.retrieval.query import ALL_PRINCIPALS
 from include.retrieval.searcher import Searcher
 from include.store import generations
+from include.store.pool import snapshot
 from include.store.scope import open_scope
 from include.store.search import read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from include.config import Collection, Settings
+    from include.collection_file import Collection
+    from include.config import Settings
     from include.embedding.embedder import Embedder
     from include.retrieval.rerank import Reranker
     from include.store.generations import Generation

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from include.config import CHAMPION, load_collection
+from include.collection_file import CHAMPION, load_collection
 from include.errors import BadConfiguration, RagworksError
 from include.evaluation.asking import Side
 from include.evaluation.configuration import FixedSearcher
 from include.store import collections, deployments, generations, model_runs
 
 if TYPE_CHECKING:
-    from include.config import Collection, Settings
+    from include.collection_file import Collection
+    from include.config import Settings
     from include.embedding.embedder import Embedder
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.retrieval.rerank import Reranker
     from include.store.generations import Generation
     from include.store.model_runs import ModelRun

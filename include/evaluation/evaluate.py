@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from include.config import Retrieval
+from include.collection_file import Retrieval
 from include.errors import BadData, Transient
 from include.evaluation import report
 from include.evaluation.asking import ask
@@ -21,10 +21,11 @@ from include.retrieval.current import CurrentCollection
 from include.store import collections, evaluations, generations, runs
 
 if TYPE_CHECKING:
-    from include.config import Mode, Settings
+    from include.collection_file import Mode
+    from include.config import Settings
     from include.embedding.embedder import Embedder
     from include.evaluation.asking import Asked
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.pool import Connection, Pool
 
 logger = logging.getLogger(__name__)

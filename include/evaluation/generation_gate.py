@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from include.config import Retrieval
+from include.collection_file import Retrieval
 from include.errors import BadConfiguration, Transient
 from include.evaluation.bootstrap import paired_interval
 from include.evaluation.gate_report import PLACES, GateReport, Loss
@@ -18,6 +18,7 @@ from include.evaluation.relevance import gains, ndcg, recall
 from include.retrieval.candidates import prepare
 from include.retrieval.first_stage import passages
 from include.store import comparable, golden
+from include.store.pool import snapshot
 from include.store.scope import ALL_PRINCIPALS, open_scope
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from include.embedding.embedder import Embedder
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.generations import Generation
     from include.store.golden import GoldenQuery
     from include.store.pool import Connection, Pool
@@ -182,8 +183,7 @@ def _score(
     """(nDCG, recall) of each query, for each side; both sides of a query see one snapshot."""
     scored: list[list[tuple[float, float]]] = [[] for _ in sides]
     for number, query in enumerate(queries):
-        with pool.connection() as connection, connection.transaction():
-            connection.execute("set transaction isolation level repeatable read")
+        with pool.connection() as connection, snapshot(connection):
             for side, of_side, scores in zip(sides, vectors, scored, strict=True):
                 gained = _ranking(connection, side, of_side[number], query)
                 scores.append((ndcg(gained, query, PLACES), recall(gained, query)))

@@ -8,7 +8,7 @@ from include.evaluation.asking import columns
 from include.evaluation.bootstrap import intervals
 from include.evaluation.comparison import Rule, compare, verdict
 from include.evaluation.measures import measure_names
-from include.indexing.hashing import text_hash
+from include.hashing import text_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from include.config import Privacy
+from include.collection_file import Privacy
 from include.errors import BadConfiguration
 from include.privacy.scrub import open_scrubber
 

@@ -8,7 +8,7 @@ from include.errors import BadConfiguration
 from include.guardrails.personal import scrub
 
 if TYPE_CHECKING:
-    from include.config import Guardrails
+    from include.collection_file import Guardrails
 
 
 def admit(question: str, guardrails: Guardrails) -> tuple[str, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from include.config import Chunking, load_collection
+from include.collection_file import Chunking, load_collection
 from include.embedding.embedder import check_window, open_embedder
 from include.errors import RagworksError, Transient
 from include.indexing.context import IndexContext
@@ -26,9 +26,10 @@ from include.store import chunks, collections, generations, runs, work_items
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from include.config import Embedding, Settings
+    from include.collection_file import Embedding
+    from include.config import Settings
     from include.embedding.embedder import Embedder
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.sources.source import Document, SourceObject
     from include.store.generations import Generation
     from include.store.pool import Connection, Pool

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-    from include.config import Chunking
+    from include.collection_file import Chunking
     from include.sources.source import Json
 
 CHUNKER_VERSION = "1"  # part of a generation's spec: raise it whenever boundaries change

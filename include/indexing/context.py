@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from include.config import CHAMPION, Chunking, Index, load_collection
+from include.collection_file import CHAMPION, Chunking, Index, load_collection
 from include.embedding.embedder import check_window, open_embedder, open_recorded, recorded_embedding
 from include.errors import Terminal
 from include.indexing.chunking import CHUNKER_VERSION
 from include.indexing.cutter import Cutter
-from include.indexing.progress import Progress, Silent
 from include.indexing.spec import generation_spec, spec_hash
 from include.privacy.source import scrubbed
+from include.progress import Progress, Silent
 from include.registry.champions import with_champion
 from include.sources import open_source
 from include.store.pool import open_pool
@@ -21,7 +21,8 @@ from include.store.pool import open_pool
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from include.config import Collection, Settings
+    from include.collection_file import Collection
+    from include.config import Settings
     from include.embedding.embedder import Embedder
     from include.sources.source import Source
     from include.store.generations import Generation

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
-    from include.config import Chunking
+    from include.collection_file import Chunking
     from include.indexing.chunking import Chunk
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.errors import Transient
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store import forgotten, traces
 from include.store.vacuum import WAIT_SECONDS, vacuum
 
 if TYPE_CHECKING:
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.forgotten import Erased
     from include.store.pool import Connection, Pool
 

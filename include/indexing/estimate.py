@@ -6,7 +6,7 @@ import platform
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from include.indexing.hashing import text_hash
+from include.hashing import text_hash
 from include.indexing.reuse import reusable
 from include.store import chunks, documents, rates, work_items
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from include.indexing.near_duplicates import CHANCE, PERMUTATIONS, SIGNATURE_BYTES, similarities
-from include.indexing.progress import Progress, Silent
+from include.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from include.indexing.hashing import text_hash, version_hash
+from include.hashing import text_hash, version_hash
 from include.indexing.near_duplicates import signature
 from include.quality.suites import CONTROL_CHARACTERS, document_rules
 from include.quality.validate import validate

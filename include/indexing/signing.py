@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.pool import Connection
 
 BATCH_TEXTS, BATCH_BYTES = 1000, 16_000_000  # what is held in memory at a time

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from include.hashing import canonical_json, text_hash
 from include.indexing.chunking import CHUNKER_VERSION
-from include.indexing.hashing import canonical_json, text_hash
 from include.lexical.bm25 import lexical_spec
 
 if TYPE_CHECKING:
-    from include.config import Collection, Embedding
+    from include.collection_file import Collection, Embedding
     from include.embedding.embedder import Embedder
 
 

@@ -16,9 +16,9 @@ import psycopg
 
 from include.embedding.embedder import CANARY_TEXTS, CANARY_TOLERANCE
 from include.errors import BadData, Terminal, Transient
+from include.hashing import text_hash
 from include.indexing.batch import Prepared, chunk_rows, refusals, validate_chunks
 from include.indexing.estimate import host
-from include.indexing.hashing import text_hash
 from include.indexing.reuse import canary_drift, reusable
 from include.lexical import bm25
 from include.quality.gates import check_rejections

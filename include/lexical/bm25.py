@@ -17,7 +17,7 @@ from include.lexical.terms import TERMS_VERSION, analyzer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from include.config import Chunking, Lexical
+    from include.collection_file import Chunking, Lexical
     from include.lexical.terms import Analyzer
 
 TERMS_A_TOKEN = 0.25  # words without stop words in a token of all-MiniLM-L6-v2, over the five test collections

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from include.config import load_collection
+from include.collection_file import load_collection
 from include.monitoring.budget import HISTORY
 from include.monitoring.catalogue import SIGNALS
 from include.store import collections, signals

@@ -16,7 +16,7 @@ from include.monitoring.catalogue import SIGNALS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from include.config import Monitoring
+    from include.collection_file import Monitoring
     from include.monitoring.breach import Breach
 
 Action = Literal["nothing", "notify", "add_documents", "reindex", "refresh_golden", "train", "rollback", "ask"]

@@ -12,9 +12,10 @@ from include.store import evaluations, signals
 from include.store import golden as golden_queries
 
 if TYPE_CHECKING:
-    from include.config import Collection, Settings
-    from include.indexing.progress import Progress
+    from include.collection_file import Collection
+    from include.config import Settings
     from include.monitoring.windows import Window
+    from include.progress import Progress
     from include.store.evaluations import Evaluation
     from include.store.pool import Pool
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from include.config import Monitoring
+    from include.collection_file import Monitoring
     from include.monitoring.usual import Usual
     from include.monitoring.windows import Window
     from include.store.generations import Generation

@@ -13,7 +13,8 @@ from include.store import alerts, decisions
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from include.config import Collection, Settings
+    from include.collection_file import Collection
+    from include.config import Settings
     from include.store.alerts import StoredAlert
     from include.store.pool import Connection
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from include.config import load_collection
+from include.collection_file import load_collection
 from include.monitoring import breach, facts, golden, usual
 from include.monitoring.budget import HISTORY
 from include.monitoring.catalogue import DRIFT
@@ -20,10 +20,11 @@ from include.store import collections, decisions, generations, monitored, signal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from include.config import Collection, Settings
-    from include.indexing.progress import Progress
+    from include.collection_file import Collection
+    from include.config import Settings
     from include.monitoring.breach import Breach, Signal
     from include.monitoring.decision import Facts
+    from include.progress import Progress
     from include.store.decisions import StoredDecision
     from include.store.pool import Connection, Pool
 

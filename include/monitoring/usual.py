@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from include.config import Monitoring
+    from include.collection_file import Monitoring
     from include.monitoring.breach import Signal
     from include.store.pool import Connection
 

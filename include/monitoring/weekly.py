@@ -80,7 +80,7 @@ def gather(settings: Settings, pool: Pool, collection: str, week: str) -> Weekly
     :raises BadConfiguration: it is no week.
     :raises BadData: the collection was never indexed.
     """
-    from include.config import load_collection
+    from include.collection_file import load_collection
 
     start, end = bounds(week)
     budget = load_collection(settings, collection).retrieval.latency_budget_ms / 1000

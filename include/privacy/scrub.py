@@ -17,7 +17,7 @@ from include.privacy.recognisers import build
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from include.config import Privacy
+    from include.collection_file import Privacy
 
 _VERSION = 1  # raise it when the same text may come out otherwise
 _LIBRARIES = ("presidio_analyzer", "phonenumbers", "tldextract")  # the last two hold data that changes what is found

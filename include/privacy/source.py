@@ -11,7 +11,7 @@ from include.privacy.scrub import open_scrubber
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from include.config import Privacy
+    from include.collection_file import Privacy
     from include.privacy.scrub import Scrubber
     from include.sources.source import Document, Json, Source, SourceObject
 

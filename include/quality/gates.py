@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from include.errors import BadData
 
 if TYPE_CHECKING:
-    from include.config import Validation
+    from include.collection_file import Validation
     from include.evaluation.gate_report import GateReport
 
 

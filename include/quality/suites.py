@@ -13,7 +13,7 @@ from include.quality import gx
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from include.config import Validation
+    from include.collection_file import Validation
 
 MAX_URI_LENGTH = 2048  # what fits in a btree index entry whatever the encoding
 NORM_TOLERANCE = 0.01  # embeddings are stored with unit length; halfvec keeps it to about 0.001

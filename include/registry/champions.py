@@ -12,14 +12,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from include.config import CHAMPION
+from include.collection_file import CHAMPION
 from include.errors import BadConfiguration, RagworksError
 from include.store import deployments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from include.config import Collection, Embedding, Settings
+    from include.collection_file import Collection, Embedding
+    from include.config import Settings
     from include.retrieval.rerank import FirstStage, Reranker
     from include.store.deployments import Deployment
     from include.store.pool import Connection, Pool

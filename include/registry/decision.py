@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from include.config import Collection
+    from include.collection_file import Collection
 
 
 @dataclass(frozen=True, slots=True)

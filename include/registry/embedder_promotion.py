@@ -10,7 +10,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from include.config import CHAMPION, load_collection
+from include.collection_file import CHAMPION, load_collection
 from include.embedding.embedder import open_embedder
 from include.errors import BadConfiguration, BadData, RagworksError, Terminal, Transient
 from include.indexing.context import open_context

@@ -83,7 +83,7 @@ def judge(settings: Settings, pool: Pool, run_key: str) -> Decision:
     :raises BadData: it was not evaluated, or something else serves by now.
     """
     from include.answering.llm import open_llm
-    from include.config import load_collection
+    from include.collection_file import load_collection
     from include.evaluation.contenders import serving_now
     from include.indexing.candidate import drop_candidates
     from include.store import collections, model_runs

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from include.answering.champion import ChampionLLM, Maker
 from include.answering.llm import LLM, open_llm
-from include.config import CHAMPION
+from include.collection_file import CHAMPION
 from include.registry import champions
 from include.store import deployments
 
 if TYPE_CHECKING:
-    from include.config import Collection, Settings
+    from include.collection_file import Collection
+    from include.config import Settings
     from include.store.pool import Pool
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from include.answering.champion import ChampionLLM, Maker
-from include.config import load_collection
+from include.collection_file import load_collection
 from include.errors import ServiceUnavailable, Transient
 from include.evaluation.latency import percentiles
 
@@ -80,7 +80,7 @@ def _questions(settings: Settings, pool: Pool, run: ModelRun) -> list[Question]:
     """Half golden queries, half held-out conversations, as far as there are both."""
     from include.evaluation.contenders import open_trial
     from include.evaluation.llm.questions import golden_questions, held_out, questions_of
-    from include.indexing.progress import Silent
+    from include.progress import Silent
 
     trial = open_trial(settings, pool, run.run_key, Silent())
     golden, _ = golden_questions(trial, limit=QUESTIONS)

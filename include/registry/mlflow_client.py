@@ -8,16 +8,14 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import sql
 from sqlalchemy.engine import make_url
 
+from include.store.mlflow_schema import SCHEMA, hold_schema
 from include.store.pool import database_url
 
 if TYPE_CHECKING:
     from include.config import Settings
 
-SCHEMA = "mlflow"
-SETUP_LOCK = 0x4D4C_666C  # any constant: two processes that make MLflow's tables at once would fail
 WAIT_MS = 10_000  # for a lock on MLflow's tables: nobody who promotes or rolls back hangs on them
 
 
@@ -36,8 +34,7 @@ def mlflow_client(settings: Settings) -> Any:
     store = address.render_as_string(hide_password=False)
     with psycopg.connect(url, autocommit=True) as connection, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        connection.execute("select pg_advisory_lock(%s)", (SETUP_LOCK,))  # until the connection ends
-        connection.execute(sql.SQL("create schema if not exists {}").format(sql.Identifier(SCHEMA)))
+        hold_schema(connection)
         client = MlflowClient(tracking_uri=store, registry_uri=store)
         client.search_registered_models(max_results=1)  # opens the registry's tables too, which comes late else
         return client

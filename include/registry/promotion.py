@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from include.config import CHAMPION, load_collection
+from include.collection_file import CHAMPION, load_collection
 from include.errors import BadConfiguration, BadData, RagworksError, Transient
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.registry.compared import require_compared, standing
 from include.registry.embedder_promotion import promote_embedder
 from include.registry.rollback import roll_back_model
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from include.config import Settings
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.deployments import Deployment
     from include.store.model_runs import ModelRun
     from include.store.pool import Connection, Pool

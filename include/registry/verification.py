@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from include.config import load_collection
+from include.collection_file import load_collection
 from include.embedding.embedder import CANARY_TOLERANCE, open_recorded, recorded_embedding
 from include.errors import BadData, RagworksError, Transient
 from include.evaluation.headings import sanity_queries

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from include.config import Mode, Retrieval
+    from include.collection_file import Mode, Retrieval
     from include.lexical.bm25 import BM25
     from include.store.generations import Generation
     from include.store.lexical import Key, Words

@@ -7,11 +7,12 @@ import time
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from include.config import collection_files, load_collection
+from include.collection_file import collection_files, load_collection
 from include.errors import BadConfiguration
 
 if TYPE_CHECKING:
-    from include.config import Collection, Settings
+    from include.collection_file import Collection
+    from include.config import Settings
 
 logger = logging.getLogger(__name__)
 

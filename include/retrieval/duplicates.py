@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from include.indexing import near_clusters
 from include.indexing.near_clusters import Cluster
-from include.store import generations, signatures
+from include.store import signatures
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.generations import Generation
     from include.store.pool import Connection
 
@@ -34,16 +34,7 @@ def find_copies(connection: Connection, held: Generation, threshold: float, prog
     return sorted(named, key=lambda c: (-len(c.documents), c.documents))
 
 
-def count_near_duplicates(connection: Connection, collection: int, threshold: float) -> int:
-    """Live documents that have a near-identical one; 0 without a live index."""
-    live = generations.live_generation(connection, collection)
-    if live is None:
-        return 0
-    contents = signatures.contents(connection, live)
-    return sum(contents[m][2] for c in _clusters(contents, threshold) for m in c.members)
-
-
-def _clusters(contents: list[tuple[UUID, bytes, int]], threshold: float, progress: Progress | None = None) -> list[Cluster]:
+def _clusters(contents: list[tuple[UUID, bytes, int]], threshold: float, progress: Progress) -> list[Cluster]:
     """By similar content, and contents that several documents have word for word, however short."""
     found = near_clusters.clusters([signature for _, signature, _ in contents], threshold, progress)
     linked = {m for c in found for m in c.members}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,6 @@ from include.retrieval.collapse import collapse
 from include.store import search, signatures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from include.retrieval.candidates import Asked
     from include.store.generations import Generation
     from include.store.pool import Connection
@@ -22,23 +19,12 @@ if TYPE_CHECKING:
 SPARE_HITS = 10  # read beyond what is asked for, so that folded copies rarely need another look
 
 
-@contextmanager
-def snapshot(connection: Connection) -> Iterator[None]:
-    """All that is read inside belongs to one state of the index, also while another is published."""
-    with connection.transaction():
-        # no parallel workers: starting them takes longer than a search, and many searches run at once
-        connection.execute(
-            "set transaction isolation level repeatable read, read only; set local max_parallel_workers_per_gather = 0"
-        )
-        yield
-
-
 def passages(
     connection: Connection, held: Generation, asked: Asked, scope: Scope, *, wanted: int, fold: float | None
 ) -> list[Hit]:
     """As many different passages as are wanted, if the scope holds so many, best first.
 
-    :param connection: in one :func:`snapshot`.
+    :param connection: in one :func:`include.store.pool.snapshot`.
     :param fold: similarity from which passages count as the same; None: all are shown.
     """
     spare = 0 if fold is None else SPARE_HITS

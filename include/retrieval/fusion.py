@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from include.config import Retrieval
+from include.collection_file import Retrieval
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

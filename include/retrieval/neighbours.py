@@ -34,7 +34,7 @@ def with_neighbours(connection: Connection, held: Generation, hits: Sequence[Hit
     ``text`` is exactly the document's from ``start`` to ``end``; ``ordinal``, ``score`` and the rest are the best hit's. A
     hit whose document was changed meanwhile, or that does not name its ``content_hash``, stays as it is.
 
-    :param connection: in one snapshot (repeatable read).
+    :param connection: in one :func:`include.store.pool.snapshot`.
     :param hits: best first.
     """
     passages = merge(hits, neighbours.stretches(connection, held, hits, n), top_k=top_k)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from include.config import Mode
+    from include.collection_file import Mode
     from include.store.search import Hit
 __all__ = ["ALL_PRINCIPALS", "Found", "Query"]
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
-from include.config import CHAMPION
+from include.collection_file import CHAMPION
 from include.embedding import models
 from include.errors import BadData
 

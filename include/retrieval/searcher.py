@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from include.config import NearDuplicates, Retrieval
+from include.collection_file import NearDuplicates, Retrieval
 from include.embedding.embedder import open_recorded, recorded_embedding
 from include.errors import BadConfiguration
 from include.retrieval.candidates import prepare
 from include.retrieval.current import CurrentCollection
-from include.retrieval.first_stage import passages, snapshot
+from include.retrieval.first_stage import passages
 from include.retrieval.query import ALL_PRINCIPALS, Found, Query
 from include.retrieval.rerank import open_reranker
 from include.retrieval.stage import second_stage
 from include.store import generations
+from include.store.pool import snapshot
 from include.store.scope import open_scope
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from include.config import Mode, Settings
+    from include.collection_file import Mode
+    from include.config import Settings
     from include.embedding.embedder import Embedder
     from include.retrieval.candidates import Asked
     from include.retrieval.rerank import Reranker

@@ -17,11 +17,12 @@ from include.retrieval.neighbours import with_neighbours
 from include.retrieval.rerank import first_stage_of
 from include.retrieval.turns import turns_of
 from include.store import reranking_rates
+from include.store.pool import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from include.config import Retrieval
+    from include.collection_file import Retrieval
     from include.retrieval.rerank import FirstStage, Reranker
     from include.store.generations import Generation
     from include.store.pool import Pool
@@ -65,8 +66,7 @@ def second_stage(
         )
     passport: dict[str, Any] = {"reranker": part}
     if retrieval.neighbours and held is not None:
-        with connection_pool.connection() as connection, connection.transaction():
-            connection.execute("set transaction isolation level repeatable read")
+        with connection_pool.connection() as connection, snapshot(connection):
             ranked = with_neighbours(connection, held, ranked, retrieval.neighbours, top_k=top_k)
         passport["neighbours"] = retrieval.neighbours
     return ranked[:top_k], passport, time.monotonic() - started

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from include.answering.answer import Answer
-    from include.config import Collection
+    from include.collection_file import Collection
     from include.retrieval.query import Found, Query
     from include.serving.access import Caller
     from include.serving.service import Served, Service

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from include.config import Collection, Settings
+    from include.collection_file import Collection
+    from include.config import Settings
     from include.embedding.embedder import Embedder
     from include.retrieval.query import Found, Query
     from include.store.generations import Generation

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from include.config import load_collection
+from include.collection_file import load_collection
 from include.errors import BadData, RagworksError
 from include.store import collections, query_log
 

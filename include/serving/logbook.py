@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from include.config import Privacy
+from include.collection_file import Privacy
 from include.errors import BadConfiguration
 from include.privacy.scrub import open_scrubber
 from include.store import answers, api_keys
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from include.answering.answer import Answer
-    from include.config import Collection
+    from include.collection_file import Collection
     from include.serving.metrics import Metrics
     from include.store.pool import Connection, Pool
 

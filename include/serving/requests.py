@@ -7,7 +7,7 @@ from uuid import UUID  # noqa: TC003 - pydantic reads it
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from include.config import Mode  # noqa: TC001 - pydantic reads it
+from include.collection_file import Mode  # noqa: TC001 - pydantic reads it
 
 MAX_TOP_K, MAX_DOCUMENTS, MAX_INPUTS = 200, 1000, 256
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from include.answering.llm import open_llm
-from include.config import CHAMPION, Collection, collection_names, load_collection
+from include.collection_file import CHAMPION, Collection, collection_names, load_collection
 from include.embedding.embedder import open_recorded, recorded_embedding
 from include.errors import BadData, RagworksError
 from include.guardrails.questions import admit

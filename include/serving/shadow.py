@@ -18,7 +18,7 @@ from include.store.shadow import Compared, save
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from include.config import Collection
+    from include.collection_file import Collection
     from include.retrieval.query import Found, Query
     from include.serving.challengers import Challengers, Contestant
     from include.serving.logbook import Logbook

@@ -12,7 +12,7 @@ from include.errors import BadConfiguration
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from include.config import FilesSource, JsonlSource, SqlSource
+    from include.collection_file import FilesSource, JsonlSource, SqlSource
 
 # Connection types whose login and password are arguments of the fsspec file system (sftp, ftp, smb, webhdfs).
 _LOGIN_TYPES = frozenset({"ssh", "sftp", "ftp", "smb", "samba", "webhdfs"})

@@ -17,7 +17,8 @@ from include.sources.local import LocalFolder
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from include.config import Collection
+    from include import collection_file
+    from include.collection_file import Collection
     from include.sources.location import Location
     from include.sources.source import Source
 
@@ -43,7 +44,7 @@ def open_source(collection: Collection, *, storage_options: Mapping[str, Any] | 
 
 
 def _from_environment(
-    source: include.config.FilesSource | include.config.JsonlSource | include.config.SqlSource,
+    source: collection_file.FilesSource | collection_file.JsonlSource | collection_file.SqlSource,
 ) -> dict[str, Any]:
     """Where Airflow is not there to be asked."""
     if source.conn_id is None:

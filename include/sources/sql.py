@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, TextClause
 
-    from include.config import SqlSource as Settings
+    from include.collection_file import SqlSource as Settings
 
 logger = logging.getLogger(__name__)
 

@@ -83,17 +83,6 @@ class AirflowApi:
         found: list[dict[str, Any]] = self._json(self._client.get(f"/api/v2/dags/{dag_id}/dagRuns"))["dag_runs"]
         return sorted(found, key=lambda run: str(run["run_after"]))
 
-    def send_event(self, asset: str, extra: Mapping[str, Any]) -> None:
-        """Update an asset, as a webhook does.
-
-        :raises ServiceUnavailable: Airflow knows no such asset.
-        """
-        found = self._json(self._client.get("/api/v2/assets", params={"name_pattern": asset}))["assets"]
-        known = [one["id"] for one in found if one["name"] == asset]
-        if not known:
-            raise ServiceUnavailable(f"asset {asset}", "no DAG writes it or waits for it", "See the DAGs of the stack")
-        self._json(self._client.post("/api/v2/assets/events", json={"asset_id": known[0], "extra": dict(extra)}))
-
     def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
         """Answer a task that waits for a person, as the UI's button does.
 

@@ -128,3 +128,19 @@ def seen(connection: Connection, environment: str, collection: int, since: datet
             " and seen_at >= %s order by id",
             (environment, collection, since),
         ).fetchall()
+
+
+def expire(connection: Connection, collection: int, keep_days: int) -> None:
+    """Delete reports that a monitor has looked at, and what people were told, past ``keep_days``.
+
+    Not within 30 days: what was told is not told again.
+    """
+    values = {"c": collection, "days": max(30, keep_days)}
+    connection.execute(
+        "delete from ragworks.alert where collection_id = %(c)s and seen_at is not null"
+        " and received_at < now() - make_interval(days => %(days)s)",
+        values,
+    )
+    connection.execute(
+        "delete from ragworks.told where collection_id = %(c)s and told_at < now() - make_interval(days => %(days)s)", values
+    )

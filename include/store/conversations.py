@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from psycopg.types.json import Jsonb
 
-from include.indexing.hashing import canonical_json
+from include.hashing import canonical_json
 from include.store import datasets, forgotten
 from include.store.naming import uri_hash
 

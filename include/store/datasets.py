@@ -18,7 +18,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from include.errors import BadData
-from include.indexing.hashing import canonical_json
+from include.hashing import canonical_json
 from include.store import forgotten
 from include.store.naming import uri_hash
 

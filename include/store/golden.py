@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg.types.json import Jsonb
 
 from include.errors import BadData
-from include.indexing.hashing import text_hash
+from include.hashing import text_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -180,17 +180,6 @@ def golden_queries(connection: Connection, collection: int) -> Iterator[GoldenQu
             _, query, origin, metadata, answer, answerable, *_ = found[0]
             spans = tuple(GoldenSpan(*row[6:]) for row in found if row[6] is not None)
             yield GoldenQuery(query, spans, metadata, origin, answer=answer, answerable=answerable)
-
-
-def queries_of_document(connection: Connection, collection: int, uri: str) -> list[tuple[str, GoldenSpan]]:
-    """(query, span) for every golden span of a document."""
-    rows = connection.execute(
-        "select q.query, s.uri, s.start_char, s.end_char, s.grade from ragworks.golden_span s"
-        " join ragworks.golden_query q on q.id = s.golden_query_id"
-        " where q.collection_id = %s and s.uri = %s order by q.id, s.start_char nulls first",
-        (collection, uri),
-    )
-    return [(query, GoldenSpan(*span)) for query, *span in rows]
 
 
 def origins(connection: Connection, collection: int, queries: Sequence[str]) -> dict[str, str]:

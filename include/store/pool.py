@@ -57,6 +57,17 @@ def open_connection(settings: Settings) -> Iterator[Connection]:
         yield connection
 
 
+@contextmanager
+def snapshot(connection: Connection) -> Iterator[None]:
+    """All that is read inside belongs to one state of the index, also while another is published."""
+    with connection.transaction():
+        # no parallel workers: starting them takes longer than a search, and many searches run at once
+        connection.execute(
+            "set transaction isolation level repeatable read, read only; set local max_parallel_workers_per_gather = 0"
+        )
+        yield
+
+
 def database_url(settings: Settings) -> str:
     """The configured database, or the embedded server's (started if it is down)."""
     return settings.database_url or embedded.ensure_running(settings.home)

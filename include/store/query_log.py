@@ -10,6 +10,8 @@ from pgvector import HalfVector
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from include.store import alerts
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from include.config import QueryLog
+    from include.collection_file import QueryLog
     from include.store.pool import Connection
 
 MAX_DIMENSION = 16_000  # of a halfvec that is stored without an index
@@ -111,8 +113,8 @@ def asked(connection: Connection, query_id: UUID) -> Asked | None:
 def expire(connection: Connection, collection_id: int, settings: QueryLog) -> dict[str, int]:
     """Take texts and vectors out of rows past ``keep_texts_days``, and delete rows past ``keep_days``.
 
-    Answers, their passages and feedback go the same way, and past ``keep_days`` (but not within 30 days, for what was told is
-    not told again) reports of other systems that a monitor has looked at. Running it twice changes nothing.
+    Answers, their passages and feedback go the same way, and past ``keep_days`` reports of other systems
+    (:func:`include.store.alerts.expire`). Running it twice changes nothing.
 
     :return: questions whose texts went, and questions deleted.
     """
@@ -121,8 +123,7 @@ def expire(connection: Connection, collection_id: int, settings: QueryLog) -> di
         "delete from ragworks.query_log where collection_id = %(c)s and created_at < now() - make_interval(days => %(rows)s)",
         values,
     ).rowcount
-    for old in _REPORTS:
-        connection.execute(old, values)
+    alerts.expire(connection, collection_id, settings.keep_days)
     for statement in _WITHOUT_TEXTS:
         connection.execute(f"with old as ({_OLD}) {statement}", values)
     emptied = connection.execute(
@@ -133,11 +134,6 @@ def expire(connection: Connection, collection_id: int, settings: QueryLog) -> di
     return {"texts": emptied, "rows": deleted}
 
 
-_REPORTS = (
-    "delete from ragworks.alert where collection_id = %(c)s and seen_at is not null"
-    " and received_at < now() - make_interval(days => greatest(30, %(rows)s))",
-    "delete from ragworks.told where collection_id = %(c)s and told_at < now() - make_interval(days => greatest(30, %(rows)s))",
-)
 _OLD = "select id from ragworks.query_log where collection_id = %(c)s and created_at < now() - make_interval(days => %(texts)s)"
 _WITHOUT_TEXTS = (
     "update ragworks.answer a set question = null, text = null,"

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from include.cli.output import Output
 from include.config import Settings
 from include.errors import BadConfiguration, RagworksError
+from include.output import Output
 from include.store import model_runs
 from include.store.errors import translate
 from include.store.pool import open_pool

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from include.evaluation.measures import score_documents
-from include.indexing.hashing import canonical_json, text_hash
+from include.hashing import canonical_json, text_hash
 from include.store import generations
 from include.store.passages import sample_passages
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 from include.embedding.local import LocalEmbedder
 from include.errors import BadConfiguration, BadData
 from include.training.dev import DevScores, dev_set
-from include.training.fit import fit, resumable, trainer_arguments
 from include.training.job import Trained
 from include.training.lora import add_lora, merge_lora
+from include.training.resumable import fit, resumable, trainer_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

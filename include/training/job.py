@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.config import Settings
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.datasets import Dataset, Pair
     from include.store.model_runs import ModelRun
     from include.store.pool import Pool
@@ -65,7 +65,7 @@ class Trained:
     :param kind: ``embedder``, ``cross-encoder`` or ``forest``.
     :param fingerprint: as the class that serves it computes it.
     :param settings: fitted with it, such as {"rerank_weight": 0.4}.
-    :param details: for the manifest, beside what :class:`include.training.fit.Fit` says.
+    :param details: for the manifest, beside what :class:`include.training.resumable.Fit` says.
     """
 
     folder: Path

@@ -16,10 +16,11 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from include.config import CHAMPION, PROJECT_ROOT, load_collection
+from include.collection_file import CHAMPION, load_collection
+from include.config import PROJECT_ROOT
 from include.embedding import models
 from include.errors import BadConfiguration, RagworksError, Transient
-from include.indexing.hashing import canonical_json, text_hash
+from include.hashing import canonical_json, text_hash
 from include.store import collections, datasets, model_runs, training_locks
 from include.training.arguments import LlmArguments
 from include.training.ledger import NOTED
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from include.config import Settings
     from include.datasets.conversations.options import LlmDataOptions
     from include.datasets.options import DatasetOptions
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.registry.decision import Decision
     from include.store.datasets import Dataset
     from include.store.model_runs import ModelRun

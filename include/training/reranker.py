@@ -14,16 +14,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from include.errors import BadConfiguration, BadData
-from include.indexing.hashing import canonical_json, text_hash
+from include.hashing import canonical_json, text_hash
 from include.lexical import bm25
 from include.lexical.vocabulary import vocabulary_of
 from include.retrieval.cross_encoder import CPU_BATCH, GPU_BATCH, CrossEncoderReranker, has_head
 from include.retrieval.forest import ForestReranker
 from include.training import forest
 from include.training.arguments import RerankerArguments
-from include.training.fit import fit, resumable, trainer_arguments
 from include.training.job import Trained
 from include.training.lists import ranked_lists
+from include.training.resumable import fit, resumable, trainer_arguments
 from include.training.two_stage import FirstStageOf, judge, questions_of, score_with
 
 if TYPE_CHECKING:

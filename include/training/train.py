@@ -14,7 +14,7 @@ import psycopg
 
 from include.embedding import models
 from include.errors import BadConfiguration, BadData, RagworksError, Transient
-from include.indexing.hashing import canonical_json, text_hash
+from include.hashing import canonical_json, text_hash
 from include.registry.artifacts import local_model, model_path, publish
 from include.registry.stores import FULL
 from include.store import collections, datasets, model_runs, training_locks
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.config import Settings
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.model_runs import ModelRun
     from include.store.pool import Connection, Pool
     from include.training.job import Trained

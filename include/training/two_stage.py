@@ -1,8 +1,8 @@
 """What a reranker is worth behind the first stage: on the development questions, whose candidates are fetched once.
 
 The final score blends both stages, and so the weight is fitted here too. Nearby weights differ by less than chance: the one
-taken is the middle of those within one standard error of the best (:func:`include.evaluation.fit.choose`). Golden queries
-have no part in it; they judge.
+taken is the middle of those within one standard error of the best (:func:`include.evaluation.dense_weight.choose`). Golden
+queries have no part in it; they judge.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from include.errors import BadData
 from include.evaluation.configuration import Configuration, open_searcher
-from include.evaluation.fit import PLACES, WEIGHTS, choose
+from include.evaluation.dense_weight import PLACES, WEIGHTS, choose
 from include.evaluation.measures import Scores, measure_names, score_hits
 from include.evaluation.relevance import covers
 from include.retrieval.blend import blend
@@ -29,8 +29,9 @@ from include.store.golden import GoldenQuery, GoldenSpan
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from include.config import Retrieval, Settings
-    from include.indexing.progress import Progress
+    from include.collection_file import Retrieval
+    from include.config import Settings
+    from include.progress import Progress
     from include.retrieval.searcher import Searcher
     from include.store.datasets import Pair
     from include.store.generations import Generation

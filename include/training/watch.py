@@ -47,7 +47,7 @@ class Evaluator(Protocol):
 
 
 class Watch:
-    """The events of a transformers Trainer; see :func:`include.training.fit.fit`.
+    """The events of a transformers Trainer; see :func:`include.training.resumable.fit`.
 
     :param select: the measure that says which step is best: the highest, or with ``lowest`` the lowest.
     :param limit: asked after each step with the trainer's state; what it says ends the training in order.

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from include.config import collection_files, read_collection
+from include.collection_file import collection_files, read_collection
 from include.errors import BadConfiguration
 from ragworks.schedules import schedule_of
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from include.config import Collection, Settings
+    from include.collection_file import Collection
+    from include.config import Settings
 
 
 @dataclass(frozen=True, slots=True)

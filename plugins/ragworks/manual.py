@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from include.config import CHAMPION
+from include.collection_file import CHAMPION
 from ragworks.schedules import describe_schedule
 
 if TYPE_CHECKING:
-    from include.config import Collection
+    from include.collection_file import Collection
     from ragworks.catalogue import BrokenFile
 
 SHOWN = 200  # characters of a query

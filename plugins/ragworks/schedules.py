@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk import Asset, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable
 
-from include.config import AssetSchedule
+from include.collection_file import AssetSchedule
 from ragworks.assets import alert_asset, feedback_asset, source_asset
 
 if TYPE_CHECKING:
-    from include.config import Collection
+    from include.collection_file import Collection
 
 Schedule = CronTriggerTimetable | AssetAny | AssetOrTimeSchedule | None
 

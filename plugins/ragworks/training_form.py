@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Param
 
-from include.config import collection_names
+from include.collection_file import collection_names
 from include.datasets.families import data_options
 from include.training.arguments import ARGUMENTS
 

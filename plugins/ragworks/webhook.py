@@ -84,7 +84,7 @@ def week_page(collection: str, week: str, user: GetUserDep) -> Response:
 
 
 def _page(collection: str, week: str) -> bytes | None:
-    from include.config import load_collection
+    from include.collection_file import load_collection
     from include.monitoring.weekly import folder
     from include.monitoring.weeks import bounds
     from include.registry.stores import open_store
@@ -97,7 +97,7 @@ def _page(collection: str, week: str) -> bytes | None:
 
 
 def _keep(found: list[Alert]) -> int:
-    from include.config import load_collection
+    from include.collection_file import load_collection
     from include.store import alerts, collections
     from include.store.pool import open_pool
     from ragworks.hooks.ragworks import settings_from_airflow

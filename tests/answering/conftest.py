@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from include.config import Collection, FilesSource
+from include.collection_file import Collection, FilesSource
 from include.store.search import Hit
 from tests.answering.llm_server import serve_llm
 

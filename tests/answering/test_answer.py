@@ -17,7 +17,7 @@ from tests.answering.conftest import OFFICE, TRAVEL, hit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from include.config import Collection
+    from include.collection_file import Collection
     from tests.answering.llm_server import FakeLLM
 
 ABSTENTION = load_prompt("grounded").abstention

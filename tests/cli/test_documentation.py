@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from include.cli.main import build_parser
-from include.config import (
-    PROJECT_ROOT,
+from include.collection_file import (
     Answers,
     AssetSchedule,
     Chunking,
@@ -37,6 +36,7 @@ from include.config import (
     Validation,
     read_collection,
 )
+from include.config import PROJECT_ROOT
 from include.quality.suites import chunk_rules, document_rules
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from include.stack.environment import process_environment
 from include.store import decisions
 from include.store.pool import open_pool
 from tests.conftest import free_port
+from tests.dags.events import send_event
 from tests.support import HashEmbedder, index, query
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def test_a_decision_starts_one_training_within_seconds_and_doubled_events_none(l
     print(f"\nfrom the decision to the first task of its training {waited:.1f} s")
     assert 0 < waited < 60  # a few seconds on a machine that has nothing else to do
     for _ in range(2):
-        live.api.send_event("ragworks.reranker.retrain", {"decision": number, "collection": NAME})
+        send_event(live.api, "ragworks.reranker.retrain", {"decision": number, "collection": NAME})
     closed = live.over(number)
     runs = live.runs("train_reranker", 2)
     assert closed.run_key == f"train_reranker/{first['dag_run_id']}"

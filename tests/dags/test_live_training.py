@@ -23,6 +23,7 @@ from include.store import collections, golden
 from include.store.pool import open_pool
 from tests import llm_task, training_corpus
 from tests.conftest import free_port
+from tests.dags.events import send_event
 from tests.support import query
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def test_events_that_come_twice_train_once(live: Live) -> None:
     known = query(live.settings, "select count(*) from ragworks.model_run where family = 'reranker'")
     assert known == [(0,)]
     for _ in range(2):
-        live.api.send_event("ragworks.reranker.retrain", {"collection": NAME})
+        send_event(live.api, "ragworks.reranker.retrain", {"collection": NAME})
     began = time.monotonic()
     while len(runs := live.api.runs("train_reranker")) < 1 or any(run["state"] not in FINAL for run in runs):
         assert time.monotonic() - began < WAIT, runs

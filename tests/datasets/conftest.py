@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from include.config import Settings
 from include.datasets.build import build_dataset
 from include.datasets.options import DatasetOptions
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store import collections, datasets
 from include.store.pool import open_pool
 from tests.datasets.zoo import write_judgements, write_pages

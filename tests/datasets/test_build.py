@@ -13,7 +13,7 @@ from include.datasets.build import build_dataset
 from include.datasets.check import check_dataset
 from include.datasets.options import DatasetOptions
 from include.errors import BadConfiguration, BadData
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store import collections, golden
 from include.store.feedback import Feedback, save_feedback
 from include.store.golden import GoldenQuery, GoldenSpan

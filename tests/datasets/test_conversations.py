@@ -17,7 +17,7 @@ from include.datasets.conversations.imported import export_conversations, import
 from include.datasets.conversations.options import LlmDataOptions
 from include.errors import BadConfiguration, BadData
 from include.indexing.erasing import erase_document
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store import conversations, datasets, golden
 from include.store.feedback import Feedback, save_feedback
 from include.store.golden import GoldenQuery, GoldenSpan

@@ -13,7 +13,7 @@ from include.datasets.golden_text import GoldenText
 from include.datasets.leakage import Side, leaks
 from include.datasets.options import DatasetOptions
 from include.errors import BadData
-from include.indexing.hashing import text_hash
+from include.hashing import text_hash
 from include.indexing.near_duplicates import signature
 from include.store import datasets, golden
 from include.store.datasets import Negative

@@ -13,7 +13,7 @@ from include.datasets.build import build_dataset
 from include.datasets.check import check_dataset
 from include.datasets.options import DatasetOptions
 from include.evaluation.golden import read_pair
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store import datasets, golden
 from include.store.pool import open_pool
 from tests.conftest import write_rows

@@ -17,7 +17,7 @@ from include.datasets.question_prompt import PATH, load_question_prompt, read_re
 from include.datasets.questions import Tally
 from include.datasets.synthetic import FAILED_AT_MOST, TRIED, _Replies, ask_llm
 from include.errors import BadConfiguration, BadData, ServiceUnavailable, Transient
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store.answering_passages import Passage
 from tests.answering.llm_server import serve_llm
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from include.config import Embedding, Settings
+from include.collection_file import Embedding
+from include.config import Settings
 from include.embedding import models
 from include.embedding.endpoint import EndpointEmbedder
 from include.embedding.local import LocalEmbedder, _load

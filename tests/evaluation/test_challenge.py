@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from include.config import Embedding, load_collection
+from include.collection_file import Embedding, load_collection
 from include.errors import BadConfiguration, BadData
 from include.evaluation import timing
 from include.evaluation.cases import slices, unsliced
 from include.evaluation.challenge import baseline, evaluate_challenger
 from include.evaluation.measures import measure_names
 from include.evaluation.model_page import render_model
+from include.hashing import text_hash
 from include.indexing.activate import activate
 from include.indexing.erasing import erase_document
-from include.indexing.hashing import text_hash
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.registry.gate import judge
 from include.retrieval.rerank import open_reranker
 from include.store import golden, model_runs

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from include.config import Retrieval
+from include.collection_file import Retrieval
 from include.errors import BadConfiguration, BadData
 from include.evaluation.answer_scores import Abstention, abstention, contains, exact_match, token_f1
 from include.evaluation.answering import Answered, describe
 from include.evaluation.cases import golden_cases
 from include.evaluation.configuration import Configuration, override
+from include.evaluation.dense_weight import Pool as Candidates
+from include.evaluation.dense_weight import choose, fit
+from include.evaluation.dense_weight_run import fit_collection
 from include.evaluation.evaluate import NothingToAsk, Options, evaluate
-from include.evaluation.fit import Pool as Candidates
-from include.evaluation.fit import choose, fit
-from include.evaluation.fitting import fit_collection
 from include.evaluation.golden import from_feedback
 from include.evaluation.judge import Judged, judge, read_grade, tally
 from include.evaluation.page import render
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store import collections, evaluations, golden
 from include.store.forgotten import forget
 from include.store.golden import GoldenQuery, GoldenSpan

@@ -12,7 +12,7 @@ from include.evaluation.challenge import baseline, evaluate_challenger
 from include.evaluation.golden import read_golden
 from include.evaluation.llm import challenge
 from include.evaluation.model_page import render_model
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.registry.gate import judge
 from include.registry.llm_models import open_trained
 from include.registry.promotion import promote

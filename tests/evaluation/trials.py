@@ -12,7 +12,8 @@ from include.store.golden import GoldenQuery, GoldenSpan
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from include.config import Collection, Settings
+    from include.collection_file import Collection
+    from include.config import Settings
     from include.retrieval.rerank import Reranker
     from include.store.pool import Pool
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from include.config import Chunking
+from include.collection_file import Chunking
 from include.evaluation.generation_gate import compare_generations
+from include.hashing import text_hash, version_hash
 from include.indexing.chunking import chunk_document
-from include.indexing.hashing import text_hash, version_hash
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store import chunks, collections, documents, generations
 from tests.support import HashEmbedder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from include.config import Guardrails
+from include.collection_file import Guardrails
 from include.errors import BadConfiguration
 from include.guardrails.questions import admit
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from include.config import Embedding, Settings
+from include.collection_file import Embedding
+from include.config import Settings
 from include.indexing.candidate import build_candidate
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store.pool import open_pool
 from tests.promises.slow_index import SlowEmbedder
 

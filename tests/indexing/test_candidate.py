@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from include.cli.main import main
-from include.config import Embedding
+from include.collection_file import Embedding
 from include.errors import BadConfiguration, BadData, Transient
 from include.indexing.activate import activate, rollback
 from include.indexing.candidate import build_candidate, drop_candidates
@@ -21,8 +21,8 @@ from include.indexing.context import open_context
 from include.indexing.embed import index_shard
 from include.indexing.erasing import erase_document
 from include.indexing.plan import plan_run
-from include.indexing.progress import Silent
 from include.indexing.publish import publish_run, validate_run
+from include.progress import Silent
 from include.store import changes, generations, overview, work_items
 from include.store.pool import open_pool
 from tests.evaluation.trial_models import other_pooling

@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from include.config import Chunking
+from include.collection_file import Chunking
 from include.embedding.local import LocalEmbedder
 from include.errors import Terminal
 from include.indexing.chunking import Chunk, chunk_document

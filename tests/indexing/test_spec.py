@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from include.config import Collection, Settings, load_collection
+from include.collection_file import Collection, load_collection
 from include.indexing.spec import describe_difference, generation_spec, spec_hash
 from tests.support import HashEmbedder, assert_same_index, export, index, query
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from include.config import Settings
 
 
 def _spec(**sections: object) -> dict[str, object]:

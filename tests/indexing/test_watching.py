@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from include.config import load_collection
+from include.collection_file import load_collection
 from include.errors import BadConfiguration, BadData, ServiceUnavailable
 from include.indexing.watching import LONGEST_PAUSE, SAY_AGAIN, SETTLE, Busy, Pending, Watch, pending_changes
 from include.sources import open_source
@@ -229,7 +229,8 @@ def test_looks_are_silent_and_runs_are_not(handbook: Settings, documents: Path, 
 
 def test_a_look_loads_no_model(handbook: Settings, environment: dict[str, str]) -> None:
     code = (
-        "import json, sys; from include.config import *; from include.sources import open_source;"
+        "import json, sys; from include.config import Settings; from include.collection_file import load_collection;"
+        "from include.sources import open_source;"
         "from include.indexing.watching import pending_changes; s = Settings.from_environment();"
         "found = pending_changes(s, open_source(load_collection(s, 'handbook')), 'handbook');"
         "heavy = ('torch', 'transformers', 'sentence_transformers', 'pandas', 'great_expectations', 'markitdown');"

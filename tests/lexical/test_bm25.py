@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from include.config import Chunking, Lexical
+from include.collection_file import Chunking, Lexical
 from include.lexical.bm25 import BM25, MAX_TERMS, lexical_spec, recorded
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from include.config import Monitoring, Policies
+from include.collection_file import Monitoring, Policies
 from include.monitoring.breach import Breach
 from include.monitoring.decision import Facts, Promotion, decide, hindered
 

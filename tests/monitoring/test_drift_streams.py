@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from include.embedding.local import LocalEmbedder
-from include.indexing.progress import Silent
 from include.monitoring.run import monitor
+from include.progress import Silent
 from include.store import collections
 from include.store.pool import open_pool
 from include.store.query_log import LoggedQuery, save_queries

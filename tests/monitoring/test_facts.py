@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from include.config import QueryLog
+from include.collection_file import QueryLog
 from include.monitoring import facts
 from include.monitoring.alerts import parse
 from include.monitoring.breach import Breach

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from include.config import Monitoring
-from include.indexing.progress import Silent
+from include.collection_file import Monitoring
 from include.monitoring import golden
 from include.monitoring.measure import Scene, _drift
 from include.monitoring.run import monitor
 from include.monitoring.usual import Usual
 from include.monitoring.windows import Window
+from include.progress import Silent
 from include.store import signals
 from include.store.pool import open_pool
 from include.store.query_log import LoggedQuery, save_queries

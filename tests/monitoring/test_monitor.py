@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from include.cli.main import main
-from include.config import QueryLog
-from include.indexing.progress import Silent
+from include.collection_file import QueryLog
 from include.monitoring.run import MonitorResult, monitor
+from include.progress import Silent
 from include.store import collections, decisions, feedback, generations, monitored, query_log
 from include.store.feedback import Feedback
 from include.store.pool import open_pool

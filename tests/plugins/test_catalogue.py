@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from include.config import Settings, load_collection
+from include.collection_file import load_collection
+from include.config import Settings
 from ragworks.catalogue import read_catalogue
 
 if TYPE_CHECKING:

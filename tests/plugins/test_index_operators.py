@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from include.config import read_collection
+from include.collection_file import read_collection
 from include.errors import BadConfiguration
 from include.store.runs import RunDocument
 from ragworks.assets import champion_asset, feedback_asset, index_asset, retrain_asset
@@ -96,7 +96,7 @@ def test_airflow_finds_the_one_plugin_and_nothing_else(monkeypatch: pytest.Monke
 def test_schedules_are_in_utc() -> None:
     from airflow.sdk import CronTriggerTimetable
 
-    from include.config import Collection, FilesSource
+    from include.collection_file import Collection, FilesSource
     from ragworks.schedules import schedule_of
 
     collection = Collection(name="handbook", schedule="0 3 * * *", source=FilesSource(type="files", path="docs"))

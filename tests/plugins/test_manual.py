@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from include.config import Collection
+from include.collection_file import Collection
 from ragworks.manual import describe_collection
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from include.config import load_collection
+from include.collection_file import load_collection
 from include.errors import BadConfiguration, BadData, ServiceUnavailable
 from include.monitoring.alerts import parse
 from include.monitoring.news import evidence, news

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from include.config import Collection
+from include.collection_file import Collection
 from include.errors import BadConfiguration
 from include.sources import open_source
 from ragworks.hooks.ragworks import settings_from_airflow, source_options, sql_url, storage_options

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from airflow.sdk import AssetAny, AssetOrTimeSchedule, CronTriggerTimetable
 
-from include.config import Collection
+from include.collection_file import Collection
 from ragworks.schedules import describe_schedule, schedule_of
 
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from include.config import PROJECT_ROOT, Privacy
+from include.collection_file import Privacy
+from include.config import PROJECT_ROOT
 from include.errors import BadConfiguration
 from include.privacy.kinds import KINDS
 from include.privacy.scrub import Scrubber, open_scrubber
@@ -157,7 +158,7 @@ def test_the_library_is_loaded_only_when_there_is_something_to_scrub_and_asks_no
         "import socket, sys\n"
         "def refuse(*a, **k): raise AssertionError('network')\n"
         "socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse\n"
-        "from include.config import Privacy\n"
+        "from include.collection_file import Privacy\n"
         "from include.privacy import open_scrubber\n"
         "scrubber = open_scrubber(Privacy(scrub=('EMAIL_ADDRESS', 'PHONE_NUMBER')))\n"
         "scrubber.fingerprint, scrubber.scrub('nothing here')\n"

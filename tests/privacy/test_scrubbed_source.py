@@ -11,7 +11,7 @@ import numpy as np
 import psycopg
 from psycopg import sql
 
-from include.config import Privacy, load_collection
+from include.collection_file import Privacy, load_collection
 from include.privacy import ScrubbedSource, open_scrubber, scrubbed
 from include.sources import open_source
 from tests.conftest import write_rows

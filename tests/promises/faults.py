@@ -24,7 +24,8 @@ import numpy as np
 import psycopg
 
 from include.cli import main as cli
-from include.config import Settings, Validation
+from include.collection_file import Validation
+from include.config import Settings
 from include.indexing import activate, context, embed, pipeline, plan, publish, read, worker
 from include.quality import gx
 from include.quality.suites import document_rules

@@ -10,7 +10,7 @@ import pytest
 from include.answering.ask import ask, keep
 from include.answering.llm import LLM
 from include.cli.main import main
-from include.config import load_collection
+from include.collection_file import load_collection
 from include.indexing.erasing import erase_document
 from include.retrieval.query import Query
 from include.retrieval.searcher import Searcher

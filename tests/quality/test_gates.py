@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from include.config import Validation
+from include.collection_file import Validation
 from include.errors import BadData
 from include.quality.gates import allowed_rejections, check_deletions, check_rejections
 

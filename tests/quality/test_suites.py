@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from include.config import Validation
+from include.collection_file import Validation
 from include.quality.suites import chunk_rules, document_rules
 from include.quality.validate import validate
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from include.config import Mode, Settings
+    from include.collection_file import Mode
+    from include.config import Settings
 
 TEXT = "Salaries of the staff, page {}."
 ACLS = {"public": None, "hr": ["hr"], "both": ["hr", "boss"], "nobody": [], "sql": ["x' or true --"]}

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from include.retrieval.first_stage import snapshot
 from include.store import generations, search
-from include.store.pool import open_pool
+from include.store.pool import open_pool, snapshot
 from include.store.scope import ALL_PRINCIPALS, matching_chunks, open_scope
 from tests.conftest import write_rows
 from tests.support import HashEmbedder, export, index

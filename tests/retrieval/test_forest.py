@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from include.config import Retrieval, Settings
+from include.collection_file import Retrieval
 from include.errors import BadData
 from include.lexical.bm25 import BM25
 from include.lexical.terms import TERMS_VERSION
@@ -31,6 +31,8 @@ from include.training.arguments import RerankerArguments
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
+
+    from include.config import Settings
 
 QUESTION = "where do river otters sleep?"
 TEXTS = [

@@ -176,7 +176,7 @@ def test_a_language_without_a_stemmer_is_refused(settings: Settings, collection:
 
 
 def test_every_language_has_a_stemmer() -> None:
-    from include.config import LANGUAGES
+    from include.collection_file import LANGUAGES
     from include.lexical.terms import analyzer
 
     assert all(analyzer(language).terms("word") for language in LANGUAGES)

@@ -12,10 +12,8 @@ from include.cli.main import main
 from include.errors import BadData
 from include.indexing.near_duplicates import signature
 from include.retrieval.collapse import collapse
-from include.retrieval.duplicates import count_near_duplicates
 from include.retrieval.first_stage import SPARE_HITS
 from include.retrieval.searcher import Searcher
-from include.store import collections
 from include.store.pool import open_pool
 from include.store.search import Hit
 from tests.conftest import write_rows
@@ -279,9 +277,6 @@ def test_the_commands(
     strict = json.loads(ragworks("duplicates", "handbook", "--threshold", "1", "--json"))
     assert [c["size"] for c in strict["clusters"]] == [3]
     assert "5 documents in 2 clusters" in ragworks("duplicates", "handbook")
-    with open_pool(settings) as pool, pool.connection() as connection:
-        number = collections.collection_id(connection, "handbook")
-        assert [count_near_duplicates(connection, number, t) for t in (0.8, 1.0)] == [5, 3]
     found = json.loads(ragworks("search", "handbook", "is it closed on sundays?", "--top-k", "2", "--json"))["results"]
     assert [(d["document"], d["start"], d["end"]) for d in found[0]["duplicates"]] == [
         ("note1.txt", 0, 18),
@@ -306,5 +301,3 @@ def test_no_live_index(settings: Settings, collection: Callable[..., str], docum
     index(settings, collection(), embedder=HashEmbedder(), mode="plan")
     with open_pool(settings) as pool, pytest.raises(BadData, match="no live index"):
         Searcher(settings, pool, "handbook").search("x")
-    with open_pool(settings) as pool, pool.connection() as connection:
-        assert count_near_duplicates(connection, collections.collection_id(connection, "handbook"), 0.8) == 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from include.config import Retrieval, Settings
+from include.collection_file import Retrieval
 from include.embedding import models
 from include.errors import BadConfiguration, ServiceUnavailable
 from include.indexing.estimate import host
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from include.config import Settings
     from include.retrieval.rerank import FirstStage
 
 QUESTION = "where do otters sleep?"

@@ -383,7 +383,7 @@ def test_reduced_precision_and_a_key(world: World) -> None:
 
 
 def _collection(settings: Settings) -> Any:
-    from include.config import load_collection
+    from include.collection_file import load_collection
 
     return load_collection(settings, "handbook")
 

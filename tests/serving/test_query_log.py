@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from include.config import Collection, QueryLog, load_collection
+from include.collection_file import Collection, QueryLog, load_collection
 from include.serving.logbook import Entry, Logbook
 from include.serving.metrics import Metrics
 from include.store import collections, forgotten, query_log

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from include.cli.main import main
-from include.config import load_collection
+from include.collection_file import load_collection
 from include.retrieval.agreement import agreement, rank_biased_overlap
 from include.retrieval.query import Found, Query
 from include.serving.logbook import Logbook

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from include.config import Collection
+from include.collection_file import Collection
 from include.sources import open_source
 
 if TYPE_CHECKING:

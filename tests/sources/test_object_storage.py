@@ -15,7 +15,7 @@ from moto.s3.models import s3_backends
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from include.config import Collection
+from include.collection_file import Collection
 from include.errors import BadConfiguration, ServiceUnavailable
 from include.sources import open_source
 from ragworks.hooks.ragworks import source_options

@@ -14,7 +14,7 @@ import sqlalchemy.pool
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from include.config import Collection
+from include.collection_file import Collection
 from include.errors import BadConfiguration, ServiceUnavailable
 from include.sources import open_source
 from include.sources.sql import SqlSource

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from include.embedding import models
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store import collections, datasets, model_runs
 from include.store.datasets import Negative, Pair
 from include.training.arguments import ARGUMENTS

@@ -8,7 +8,7 @@ import pytest
 
 from include.datasets.options import DatasetOptions
 from include.errors import BadConfiguration, BadData
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store import collections, datasets, model_runs
 from include.store.pool import open_pool
 from include.training.arguments import arguments_of

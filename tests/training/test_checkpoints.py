@@ -11,7 +11,7 @@ from include.config import Settings
 from include.registry.stores import MANIFEST
 from include.training import weights
 from include.training.checkpoints import Checkpoints, remove, safe_name
-from include.training.fit import resumable
+from include.training.resumable import resumable
 
 if TYPE_CHECKING:
     from pathlib import Path

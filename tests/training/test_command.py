@@ -79,7 +79,7 @@ def test_usage() -> None:
 
 def test_nothing_of_it_imports_airflow() -> None:
     code = (
-        "import sys, include.training.__main__, include.training.train, include.training.embedder, include.training.fit;"
+        "import sys, include.training.__main__, include.training.train, include.training.embedder, include.training.resumable;"
         "import include.training.pipeline, include.registry.artifacts;"
         "print([n for n in sys.modules if n.partition('.')[0] in ('airflow', 'ragworks', 'torch', 'transformers')])"
     )

@@ -10,7 +10,7 @@ import pytest
 import torch  # noqa: TID253 - it is what is tested
 from sentence_transformers import SentenceTransformer  # noqa: TID253
 
-from include.config import Embedding
+from include.collection_file import Embedding
 from include.embedding import models
 from include.embedding.local import LocalEmbedder
 from include.errors import BadConfiguration, BadData, Terminal, Transient

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from include.config import Retrieval
+from include.collection_file import Retrieval
 from include.errors import BadData, Transient
 from include.evaluation.challenge import evaluate_challenger
-from include.indexing.progress import Silent
 from include.lexical.terms import analyzer
 from include.lexical.vocabulary import vocabulary_of
+from include.progress import Silent
 from include.registry.artifacts import local_model
 from include.registry.gate import judge
 from include.retrieval.pair_features import FEATURES

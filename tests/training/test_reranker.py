@@ -15,7 +15,7 @@ import pytest
 
 from include.embedding import models
 from include.errors import BadConfiguration, BadData
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.registry.artifacts import local_model, read_manifest
 from include.retrieval.cross_encoder import has_head
 from include.retrieval.rerank import open_reranker

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from include.errors import BadConfiguration, ServiceUnavailable, Transient
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.registry.stores import open_store
 from include.store import training_locks
 from include.store.pool import open_pool

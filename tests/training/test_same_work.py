@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from include.datasets.options import DatasetOptions
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store import collections, datasets, model_runs, training_locks
 from include.store.model_runs import ModelRun
 from include.store.pool import open_pool

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.embedding import models
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store import collections, datasets, model_runs
 from include.store.datasets import Negative, Pair
 from include.store.pool import open_pool

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.answering.llm import open_llm
 from include.answering.prompts import load_prompt
-from include.config import load_collection
+from include.collection_file import load_collection
 from include.datasets.conversations.drafts import Draft, Format
 from include.datasets.conversations.gathering import Gathering
 from include.datasets.conversations.grounded import Writing, grounded_drafts
@@ -31,12 +31,13 @@ from include.store.conversations import Conversation, save_conversations
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from include.config import Collection, Settings
+    from include.collection_file import Collection
+    from include.config import Settings
     from include.datasets.conversations.gathering import Gathered, Item
     from include.datasets.conversations.options import LlmDataOptions
     from include.datasets.live_index import LiveIndex
     from include.embedding.embedder import Embedder
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.datasets import Dataset, Split
     from include.store.pool import Pool
 

@@ -11,16 +11,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from include.config import NearDuplicates
+from include.collection_file import NearDuplicates
 from include.datasets.conversations.contamination import LONG_ANSWER, HeldOut
 from include.datasets.conversations.held_out import GoldenTexts, asked, golden_texts
 from include.datasets.conversations.options import LlmDataOptions
 from include.datasets.filters import normalised
 from include.datasets.leakage import GOLDEN, Leak, Side, describe, leaks
 from include.errors import BadData
-from include.indexing.hashing import canonical_json, text_hash
-from include.indexing.progress import Silent
+from include.hashing import canonical_json, text_hash
 from include.indexing.signing import sign_missing
+from include.progress import Silent
 from include.quality.conversation_data import Limits, advice, conversation_rules, set_rules
 from include.quality.training_data import failed
 from include.quality.validate import validate

@@ -18,7 +18,8 @@ from include.datasets.options import DatasetOptions
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from include.config import Collection, Settings
+    from include.collection_file import Collection
+    from include.config import Settings
     from include.datasets.conversations.drafts import Draft
     from include.datasets.conversations.held_out import GoldenTexts
     from include.datasets.conversations.options import LlmDataOptions, Source

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from include.datasets.conversations.options import LlmDataOptions
     from include.datasets.questions import Question, Tally
     from include.embedding.embedder import Embedder
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.datasets import Negative
     from include.store.reviewed import Reviewed
 

@@ -17,7 +17,7 @@ from include.store import conversations, datasets
 
 if TYPE_CHECKING:
     from include.datasets.conversations.lines import Line
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.conversations import Conversation, Kind
     from include.store.datasets import Dataset
     from include.store.pool import Pool

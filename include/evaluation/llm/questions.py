@@ -22,7 +22,7 @@ from include.store.conversations import conversations
 if TYPE_CHECKING:
     from include.answering.llm import LLM
     from include.answering.prompts import Prompt
-    from include.config import Collection
+    from include.collection_file import Collection
     from include.evaluation.contenders import Trial
     from include.retrieval.query import Found
     from include.store.conversations import Conversation

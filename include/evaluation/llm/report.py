@@ -14,7 +14,7 @@ from include.evaluation.comparison import compare, verdict
 from include.evaluation.contenders import serving_now
 from include.evaluation.latency import CURVE, percentiles
 from include.evaluation.report import histogram
-from include.indexing.hashing import text_hash
+from include.hashing import text_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

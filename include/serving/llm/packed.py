@@ -39,11 +39,6 @@ def pack_nf4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (nearest[0::2] << 4 | nearest[1::2]).unsqueeze(1), largest
 
 
-def unpack_int8(packed: torch.Tensor, largest: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The matrix that :func:`pack_int8` made, read back."""
-    return packed.to(dtype) * (largest / 127.0).to(dtype).unsqueeze(1)
-
-
 def unpack_nf4(packed: torch.Tensor, largest: torch.Tensor, shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
     """The matrix of this shape that :func:`pack_nf4` made, read back."""
     code = torch.tensor(NF4, device=packed.device)

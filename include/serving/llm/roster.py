@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from include.answering.champion import model_name, parsed_name, system_fingerprint
-from include.config import collection_names
+from include.collection_file import collection_names
 from include.errors import BadData, RagworksError
 from include.registry.champions import LOOK_SECONDS, RETRY_SECONDS
 from include.registry.llm_models import open_trained

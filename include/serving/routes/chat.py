@@ -26,7 +26,7 @@ from include.serving.routes.shared import ANSWERING, CallerOf, ServiceOf, errors
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
-    from include.config import Collection
+    from include.collection_file import Collection
     from include.serving.service import Service
     from include.store.search import Hit
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from include.config import CHAMPION
+from include.collection_file import CHAMPION
 from include.serving.asking import Question, check_length
 from include.serving.failures import Refusal
 from include.serving.replies import RerankReply

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from include.config import Settings
     from include.evaluation.llm.questions import Question
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.registry.llm_models import TrainedLlm
     from include.store.model_runs import ModelRun
     from include.store.pool import Connection, Pool
@@ -121,7 +121,7 @@ def _best(
 
 
 def _questions(settings: Settings, pool: Pool, run: ModelRun, collection: str) -> list[Question]:
-    from include.config import load_collection
+    from include.collection_file import load_collection
     from include.evaluation.llm.questions import questions_of
     from include.store.conversations import conversations
 

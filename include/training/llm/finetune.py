@@ -15,7 +15,6 @@ from include.errors import BadConfiguration
 from include.registry.artifacts import local_model
 from include.store import model_runs
 from include.store.conversations import conversations
-from include.training.fit import fit
 from include.training.job import Trained
 from include.training.llm.adapters import CONFIG, read_adapter, write_manifest
 from include.training.llm.bases import find_base, load_tokenizer
@@ -24,14 +23,15 @@ from include.training.llm.examples import Examples, read_examples
 from include.training.llm.heldout import HeldOutLoss, HeldOutPreference
 from include.training.llm.processes import together
 from include.training.llm.trainers import ADAPTER, make_trainer, start_of
+from include.training.resumable import fit
 
 if TYPE_CHECKING:
     from include.training.arguments import LlmArguments
-    from include.training.fit import Fit
     from include.training.job import Job
     from include.training.llm.adapters import Adapter
     from include.training.llm.bases import Base
     from include.training.llm.examples import Example
+    from include.training.resumable import Fit
 
 logger = logging.getLogger(__name__)
 

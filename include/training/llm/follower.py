@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from include.config import Settings
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store import collections, datasets, model_runs
 from include.store.pool import open_pool
 from include.training.arguments import arguments_of

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from include.config import CHAMPION, load_collection
+from include.collection_file import CHAMPION, load_collection
 from include.errors import BadConfiguration
 from include.registry.artifacts import local_model, read_manifest
 from include.store import collections, deployments, model_runs

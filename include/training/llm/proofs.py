@@ -2,6 +2,9 @@
 
 Each proof is a dict for a manifest, with ``passed``, what was measured, and ``reason`` where it did not pass. A proof that
 would pass whatever was merged proves nothing: an adapter without effect on the prompts does not pass.
+
+`prove_adapter` and `prove_full_weights` judge what is stored and served; `prove_identity` and `quantised_gap` are called by
+tests, benchmarks and whoever wants to know (docs/adapters.md), by no step of a DAG.
 """
 
 from __future__ import annotations

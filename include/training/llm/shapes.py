@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 _NEEDED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
-# Model types with three matrices in the feed-forward part and rotary positions; tests compare their counts with transformers'.
-KNOWN = ("llama", "mistral", "qwen2", "qwen3", "phi3", "gemma2", "granite", "smollm3", "olmo2")
 _FUSED = ("phi3",)  # query, key and value in one matrix, gate and up in another
 _QKV_BIAS = ("qwen2",)  # they have it whatever attention_bias says
 

@@ -6,10 +6,10 @@ import logging
 from typing import TYPE_CHECKING, Any, cast
 
 from include.errors import BadConfiguration, BadData
-from include.training.fit import resumable, trainer_arguments
 from include.training.llm.adapters import read_adapter
 from include.training.llm.bases import load_base
 from include.training.llm.examples import columns
+from include.training.resumable import resumable, trainer_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

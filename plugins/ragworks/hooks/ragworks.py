@@ -17,7 +17,7 @@ from include.sources.credentials import ConnectionFields
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from include.config import FilesSource, JsonlSource, SqlSource
+    from include.collection_file import FilesSource, JsonlSource, SqlSource
 
 logger = logging.getLogger(__name__)
 

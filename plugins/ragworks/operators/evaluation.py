@@ -39,7 +39,7 @@ class EvaluateIndexOperator(BaseOperator):
         :raises AirflowSkipException: there is no golden query to ask.
         """
         from include.evaluation.evaluate import NothingToAsk, Options, evaluate, summary
-        from include.indexing.progress import Silent
+        from include.progress import Silent
         from include.store.pool import open_pool
         from ragworks.hooks.ragworks import settings_from_airflow
 

@@ -240,7 +240,7 @@ class RefusedCollectionOperator(BaseOperator):
 @contextmanager
 def _working(collection: str, run_key: str) -> Iterator[IndexContext]:
     """The collection, opened; what stops the block is noted on the run's row, a time limit too."""
-    from include.config import load_collection
+    from include.collection_file import load_collection
     from include.indexing.context import open_context
     from include.indexing.pipeline import failing
     from ragworks.hooks.ragworks import settings_from_airflow, source_options

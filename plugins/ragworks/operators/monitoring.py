@@ -56,10 +56,10 @@ class MeasureOperator(_MonitorOperator):
 
         :raises AirflowSkipException: the collection was never indexed, so there is nothing to watch.
         """
-        from include.config import load_collection
-        from include.indexing.progress import Silent
+        from include.collection_file import load_collection
         from include.monitoring.requests import take_alerts
         from include.monitoring.run import monitor
+        from include.progress import Silent
 
         with _opened() as (settings, pool):
             try:
@@ -144,7 +144,7 @@ class ApproveDecisionOperator(ApprovalOperator):
 
     def execute(self, context: Context) -> Any:
         """Ask, if there is something to ask."""
-        from include.config import load_collection
+        from include.collection_file import load_collection
         from include.monitoring.news import evidence, title
 
         with _opened() as (settings, pool):

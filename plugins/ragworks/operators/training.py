@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from include.config import Settings, Training
+    from include.collection_file import Training
+    from include.config import Settings
     from include.store.model_runs import ModelRun
     from include.store.pool import Pool
 
@@ -77,9 +78,9 @@ class PrepareTrainingOperator(_TrainingOperator):
         :raises AirflowSkipException: the same work was judged before, or goes on.
         :raises BadConfiguration: a field of the form is impossible.
         """
-        from include.config import load_collection
-        from include.indexing.progress import Silent
+        from include.collection_file import load_collection
         from include.monitoring.carrying import TakenAlready, begin_training, end_training
+        from include.progress import Silent
         from include.training.pipeline import AlreadyDone, prepare
 
         name = chosen_collections(context)[0]
@@ -110,7 +111,7 @@ def chosen_collections(context: Context) -> list[str]:
 
     :raises BadConfiguration: there is none.
     """
-    from include.config import collection_names
+    from include.collection_file import collection_names
     from ragworks.hooks.ragworks import settings_from_airflow
 
     if named := str(context["params"].get("collection") or ""):
@@ -201,7 +202,7 @@ class BaselineOperator(_TrainingOperator):
         :raises BadData: too few golden queries can be asked.
         """
         from include.evaluation.challenge import baseline
-        from include.indexing.progress import Silent
+        from include.progress import Silent
         from include.training.pipeline import failing
 
         with _opened() as (settings, pool), failing(pool, self.run_key):
@@ -300,7 +301,7 @@ class PromoteModelOperator(_TrainingOperator):
         :raises BadData: the version was not accepted, was compared with another than serves by now, or the new generation is
             worse.
         """
-        from include.indexing.progress import Silent
+        from include.progress import Silent
         from include.registry.promotion import promote
 
         with _opened() as (settings, pool):
@@ -423,6 +424,6 @@ def _collection(pool: Pool, run: ModelRun) -> str:
 
 
 def _policy(settings: Settings, pool: Pool, run_key: str) -> Training:
-    from include.config import load_collection
+    from include.collection_file import load_collection
 
     return load_collection(settings, _collection(pool, _run(pool, run_key))).training

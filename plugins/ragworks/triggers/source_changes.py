@@ -12,7 +12,8 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from include.config import Collection, Settings
+    from include.collection_file import Collection
+    from include.config import Settings
     from include.indexing.watching import Pending
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class SourceChangeTrigger(BaseEventTrigger):
             await asyncio.sleep(watch.pause(time.monotonic() - began))
 
     def _look(self) -> Pending | None:
-        from include.config import load_collection
+        from include.collection_file import load_collection
         from include.indexing.watching import pending_changes
         from include.sources import open_source
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from include.errors import BadConfiguration, BadData, Terminal
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.registry.artifacts import local_model
 from include.registry.stores import MANIFEST
 from include.store.pool import open_pool

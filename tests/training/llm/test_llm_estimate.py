@@ -11,8 +11,10 @@ import pytest
 from include.errors import BadConfiguration
 from include.training.llm.estimate import GIB, Workload, estimate, head_bytes, layer_bytes
 from include.training.llm.fitting import Device, fits
-from include.training.llm.shapes import KNOWN, ModelShape, shape_of
+from include.training.llm.shapes import ModelShape, shape_of
 
+# Model types with three matrices in the feed-forward part and rotary positions.
+KNOWN = ("llama", "mistral", "qwen2", "qwen3", "phi3", "gemma2", "granite", "smollm3", "olmo2")
 # Llama 3.1 8B: its published config.json, and its 8,030,261,248 parameters.
 LLAMA_8B = {
     "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,

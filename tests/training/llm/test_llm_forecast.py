@@ -7,8 +7,6 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from datasets import Dataset
-from trl.data_utils import pack_dataset
 
 from include.errors import BadConfiguration, BadData
 from include.store.pool import open_pool
@@ -108,6 +106,9 @@ def test_steps(arguments: dict[str, Any], rows: int, steps: int, tokens: int) ->
 
 
 def test_rows_are_packed_as_trl_packs_them() -> None:
+    from datasets import Dataset
+    from trl.data_utils import pack_dataset
+
     lengths = [3, 9, 4, 7, 2, 8, 5, 5, 6, 1, 10, 4]
     data = Dataset.from_dict({"input_ids": [[1] * length for length in lengths]})
     assert packed_rows(lengths, 10) == len(pack_dataset(data, 10, "bfd"))

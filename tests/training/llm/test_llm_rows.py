@@ -14,7 +14,7 @@ from include.datasets.conversations.options import LlmDataOptions
 from include.errors import BadData
 from include.evaluation.llm.guarded import GENERAL, guarded
 from include.evaluation.llm.learned import met
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.registry.gate import judge
 from include.registry.gate_llm import require_judge
 from include.registry.llm_lineage import learned_datasets

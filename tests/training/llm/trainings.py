@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from include.indexing.progress import Silent
+from include.progress import Silent
 from include.store import collections, model_runs
 from include.store.conversations import Conversation, save_conversations
 from include.store.pool import open_pool

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.golden import GoldenQuery
     from include.store.search import Hit
 

@@ -1,4 +1,4 @@
-"""Runs :mod:`include.evaluation.fit` on a collection's questions."""
+"""Runs :mod:`include.evaluation.dense_weight` on a collection's questions."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from include.errors import BadData
 from include.evaluation.cases import file_cases, golden_cases
 from include.evaluation.configuration import open_searcher
+from include.evaluation.dense_weight import Fit, fit, gather
 from include.evaluation.evaluate import base_configuration
-from include.evaluation.fit import Fit, fit, gather
 from include.store import collections, generations
 
 if TYPE_CHECKING:
     from include.config import Settings
     from include.embedding.embedder import Embedder
     from include.evaluation.cases import Cases
-    from include.indexing.progress import Progress
+    from include.progress import Progress
     from include.store.pool import Pool
 
 FEWEST = 2  # a question for each half

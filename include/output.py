@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from include.indexing.progress import Silent
+from include.progress import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from include.indexing.progress import Progress
+    from include.progress import Progress
 
 
 PIPED_WIDTH = 120  # columns of a table that nobody's terminal bounds
