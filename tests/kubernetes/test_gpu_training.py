@@ -42,7 +42,9 @@ def _mounted(folder: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", ["preempted", "killed", pytest.param("stopped locally", marks=pytest.mark.thorough)])
+@pytest.mark.parametrize(
+    "end", ["preempted", *(pytest.param(end, marks=pytest.mark.thorough) for end in ("killed", "stopped locally"))]
+)
 def test_it_goes_on_where_it_was(
     end: str, stored: Settings, task: Callable[..., Task], cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

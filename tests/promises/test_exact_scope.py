@@ -151,12 +151,13 @@ def test_a_text_that_is_held_anywhere_is_not_embedded(
     assert (embedded, result["reads"]) == (0, {})
 
 
-@pytest.mark.parametrize("versions", [6, pytest.param(15, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("versions", [6, pytest.param(25, marks=[pytest.mark.thorough, pytest.mark.timeout(3600)])])
 def test_commit_by_commit(
     versions: int, settings: Settings, documents: Path, collection: Callable[..., str], shared_data: Path
 ) -> None:
     """Texts embedded over the whole series are exactly those that the collection did not hold at that moment."""
-    collection(source={"type": "files", "path": str(documents), "glob": "**/*.md"}, validation={"max_deleted": 1.0})
+    for name in ("handbook", "scratch"):
+        collection(name, source={"type": "files", "path": str(documents), "glob": "**/*.md"}, validation={"max_deleted": 1.0})
     held: set[str] = set()
     for number in range(versions):
         materialize(shared_data / "docs-history" / "diffusers-commits", f"v{number:02}", documents)
@@ -166,9 +167,9 @@ def test_commit_by_commit(
         assert embedded == len(texts - held), f"version {number}"
         assert {row["document"] for row in rows} <= {p.relative_to(documents).as_posix() for p in documents.rglob("*.md")}
         held = texts
-    collection("scratch", source={"type": "files", "path": str(documents), "glob": "**/*.md"})
-    index(settings, "scratch", embedder=HashEmbedder())
-    assert_same_index(export(settings, "handbook"), export(settings, "scratch"))
+        if versions > 6 or number == 5:  # what one commit leaves wrong stays so
+            index(settings, "scratch", embedder=HashEmbedder(), mode="rebuild")
+            assert_same_index(rows, export(settings, "scratch"))
 
 
 def test_an_empty_listing_over_a_large_index(

@@ -223,7 +223,7 @@ POINTS = {
 
 @pytest.mark.parametrize(
     "point",
-    [pytest.param(point, marks=[] if point.endswith("the swap") else [pytest.mark.thorough]) for point in POINTS],
+    [pytest.param(point, marks=[] if point == "before the swap" else [pytest.mark.thorough]) for point in POINTS],
 )
 def test_killed_on_the_way(
     point: str, live: int, settings: Settings, pool: Pool, embedders: dict[str, Path], environment: dict[str, str],

@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import yaml
 
+from include.config import Settings
 from include.errors import BadConfiguration, BadData
 from include.retrieval.searcher import Searcher
 from include.store.pool import open_pool
-from tests.conftest import write_rows
+from tests.conftest import new_database, write_rows
 from tests.support import HashEmbedder, export, index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from include.config import Settings
 
-
-@pytest.fixture
-def searcher(settings: Settings, documents: Path, collection: Callable[..., str]) -> Iterator[Searcher]:
-    """3,000 rows, of which one in a hundred has a rare tag."""
+@pytest.fixture(scope="module")
+def rows_indexed(postgres: str, migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """3,000 rows, of which one in a hundred has a rare tag; nothing in this file changes them."""
     rows = [
         {
             "id": str(i),
@@ -31,11 +31,21 @@ def searcher(settings: Settings, documents: Path, collection: Callable[..., str]
         }
         for i in range(3000)
     ]
-    write_rows(documents / "rows.jsonl", rows)
-    collection(source={"type": "jsonl", "path": str(documents / "rows.jsonl")})
-    index(settings, "handbook", embedder=HashEmbedder())
-    with open_pool(settings) as pool:
-        yield Searcher(settings, pool, "handbook", embedder=HashEmbedder())
+    folder = tmp_path_factory.mktemp("rows")
+    write_rows(folder / "rows.jsonl", rows)
+    source = {"type": "jsonl", "path": str(folder / "rows.jsonl")}
+    (folder / "handbook.yaml").write_text(yaml.safe_dump({"name": "handbook", "source": source}))
+    with new_database(postgres, template=migrated) as url:
+        settings = Settings(database_url=url, home=folder / "home", collections_dir=folder)
+        index(settings, "handbook", embedder=HashEmbedder())
+        yield settings
+
+
+@pytest.fixture
+def searcher(rows_indexed: Settings) -> Iterator[Searcher]:
+    """Searches those rows."""
+    with open_pool(rows_indexed) as pool:
+        yield Searcher(rows_indexed, pool, "handbook", embedder=HashEmbedder())
 
 
 def _exact(rows: list[dict[str, object]], query: str, top_k: int) -> list[str]:
@@ -57,9 +67,9 @@ def _exact(rows: list[dict[str, object]], query: str, top_k: int) -> list[str]:
     ],
 )
 def test_filtered_search_finds_what_an_exact_scan_finds(
-    filters: dict[str, object] | None, keep: Callable[[dict[str, object]], bool], searcher: Searcher, settings: Settings
+    filters: dict[str, object] | None, keep: Callable[[dict[str, object]], bool], searcher: Searcher, rows_indexed: Settings
 ) -> None:
-    rows = [row for row in export(settings, "handbook") if keep(row["metadata"])]
+    rows = [row for row in export(rows_indexed, "handbook") if keep(row["metadata"])]
     found = wanted = 0
     for number in range(20):
         hits, _ = searcher.search(f"question {number}", top_k=10, mode="dense", filters=filters)
