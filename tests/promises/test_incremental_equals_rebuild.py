@@ -68,7 +68,7 @@ def _paragraph(rng: random.Random) -> str:
 def test_diffusers_releases(
     versions: int, settings: Settings, documents: Path, collection: Callable[..., str], shared_data: Path
 ) -> None:
-    """Releases of real documentation, each compared with a rebuild, of three the last; unchanged runs between them do nothing."""
+    """Releases of real documentation, each compared with a rebuild (of three the last); unchanged runs do nothing."""
     for name in ("incremental", "scratch"):
         collection(name, validation={"max_deleted": 1.0})
     for version in range(versions):
