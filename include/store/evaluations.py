@@ -9,7 +9,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from include.store.golden import GoldenQuery, GoldenSpan
-from include.store.naming import Name
+from include.store.naming import Name, without
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,7 +76,7 @@ def forget_document(connection: Connection, collection: int, uri: str) -> int:
             "select id, name, configuration, report from ragworks.evaluation where collection_id = %s for no key update",
             (collection,),
         )
-        cleaned = ((row[0], row[1:], _without(name, uri, row)) for row in cursor)
+        cleaned = ((row[0], row[1:], tuple(without(name, value) for value in row[1:])) for row in cursor)
         changed = [(key, after) for key, before, after in cleaned if before != after]
     for key, (label, configuration, report) in changed:
         connection.execute(
@@ -84,20 +84,6 @@ def forget_document(connection: Connection, collection: int, uri: str) -> int:
             (label, Jsonb(configuration), Jsonb(report), key),
         )
     return len(changed)
-
-
-def _without(name: Name, uri: str, row: tuple[Any, ...]) -> tuple[Any, ...]:
-    _, label, configuration, report = row
-    return name.out_of_text(label), name.out_of_json(configuration), name.out_of_json(without_document(uri, report))
-
-
-def without_document(uri: str, value: Any) -> Any:
-    """JSON without the entries of a list that have the document among their ``documents``: they quote it."""
-    if isinstance(value, dict):
-        return {key: without_document(uri, inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [without_document(uri, one) for one in value if not (isinstance(one, dict) and uri in one.get("documents", ()))]
-    return value
 
 
 def accepted_feedback(

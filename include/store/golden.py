@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 
 from include.errors import BadData
 from include.indexing.hashing import text_hash
+from include.store.naming import Name, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -135,7 +136,8 @@ def delete_all(connection: Connection, collection: int) -> int:
 def forget_document(connection: Connection, collection: int, uri: str) -> int:
     """Erase what golden queries and the reports of quality gates hold of a document.
 
-    A query that has no other answer goes with it; of one that has, the answer in words, which may be the document's.
+    A query that has no other answer goes with it; of one that has, the answer in words, which may be the document's. Its name
+    goes out of the others by :func:`forget_name`.
 
     :return: spans removed.
     """
@@ -158,6 +160,27 @@ def forget_document(connection: Connection, collection: int, uri: str) -> int:
         {"c": collection, "uri": uri},
     )
     return len(touched)
+
+
+def forget_name(connection: Connection, collection: int, uri: str) -> int:
+    """Take the name of a document out of queries that others answer, of their answers in words and their metadata.
+
+    Of two queries that differ in nothing else one stays.
+
+    :return: queries rewritten or removed.
+    """
+    name = Name(uri)
+    rows = connection.execute(
+        "select id, query, answer, metadata from ragworks.golden_query where collection_id = %s order by id for no key update",
+        (collection,),
+    ).fetchall()
+    changed = 0
+    for key, *before in rows:
+        query, answer, metadata = after = [without(name, value) for value in before]
+        if after != before:
+            changed += 1
+            connection.execute(_RENAME, {"id": key, "q": query, "h": text_hash(query), "a": answer, "m": Jsonb(metadata)})
+    return changed
 
 
 def count(connection: Connection, collection: int) -> GoldenCounts:
@@ -208,6 +231,15 @@ select %s, * from unnest(%s::text[], %s::uuid[], %s::text[], %s::jsonb[], %s::te
 on conflict (collection_id, query_hash) do update set origin = excluded.origin, metadata = excluded.metadata,
     answer = excluded.answer, answerable = excluded.answerable
 returning query_hash, id
+"""
+
+# One statement sees the rows as they were before it: where another has the hash already, this one goes.
+_RENAME = """
+with twin as (
+    delete from ragworks.golden_query q where id = %(id)s and exists (select from ragworks.golden_query o
+        where o.collection_id = q.collection_id and o.query_hash = %(h)s and o.id <> q.id) returning id)
+update ragworks.golden_query set query = %(q)s, query_hash = %(h)s, answer = %(a)s, metadata = %(m)s
+where id = %(id)s and not exists (select from twin)
 """
 
 _OUTSIDE = """

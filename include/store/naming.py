@@ -14,6 +14,28 @@ def uri_hash(uri: str) -> bytes:
     return hashlib.sha256(uri.encode("utf-8", "surrogatepass")).digest()
 
 
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def without(name: Name, value: Any) -> Any:
+    """A report or a text without a document: entries that quote it go whole, other mentions lose the name."""
+    if value is None:
+        return None
+    return name.out_of_text(value) if isinstance(value, str) else name.out_of_json(without_document(name.uri, value))
+
+
+def without_document(uri: str, value: Any) -> Any:
+    """JSON without the entries of a list that have the document among their ``documents``: they quote it."""
+    if isinstance(value, dict):
+        return {key: without_document(uri, inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [
+            without_document(uri, one) for one in value if not (isinstance(one, dict) and uri in _listed(one.get("documents")))
+        ]
+    return value
+
+
 class Name:
     """A uri as it stands in what was written about documents.
 

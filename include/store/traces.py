@@ -55,7 +55,7 @@ class Trace:
 
 def tables(connection: Connection, collection: int) -> list[str]:
     """Every table of which :data:`TRACES` and :func:`erase_chunks` take rows."""
-    return [*(trace.table for trace in TRACES), "golden_query", *_chunk_tables(connection, collection)]
+    return [*(trace.table for trace in TRACES), *_chunk_tables(connection, collection)]
 
 
 def find(connection: Connection, collection: int, uri: str) -> Target:
@@ -182,6 +182,10 @@ def _erase_answers(connection: Connection, target: Target) -> int:
     return answers.forget_document(connection, target.collection, target.uri) + _NAMED_IN_ANSWERS(connection, target)
 
 
+def _erase_in_golden(connection: Connection, target: Target) -> int:
+    return golden.forget_name(connection, target.collection, target.uri)
+
+
 def _erase_feedback(connection: Connection, target: Target) -> int:
     return feedback.erase_feedback(connection, target.collection, target.uri) + _NAMED_IN_FEEDBACK(connection, target)
 
@@ -284,6 +288,7 @@ TRACES: tuple[Trace, ...] = (
     Trace("run", ("plan", "error"), _rewrite("run", ("plan", "error"), "collection_id = %(c)s")),
     Trace("validation_report", ("result",), _rewrite("validation_report", ("result",), _IN_RUNS)),
     Trace("golden_span", ALL, _erase_golden),
+    Trace("golden_query", ("query", "query_hash", "answer", "metadata"), _erase_in_golden),
     Trace("evaluation", ("name", "configuration", "report"), _erase_evaluations),
     # Before what it judges: words about a result that had the document may be the document's own.
     Trace("feedback", ("answer", "document", "comment"), _erase_feedback),

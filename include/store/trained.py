@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
 
-from include.store.evaluations import without_document
-from include.store.naming import Name, uri_hash
+from include.store.naming import Name, uri_hash, without
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,19 +120,13 @@ def _clean(connection: Connection, table: str, columns: str, collection: int, ur
     names = columns.split(", ")
     with connection.cursor(name="trained") as cursor:
         cursor.execute(f"select id, {columns} from ragworks.{table} where collection_id = %s for no key update", (collection,))
-        cleaned = [(row[0], list(row[1:]), [_without(name, uri, value) for value in row[1:]]) for row in cursor]
+        cleaned = [(row[0], list(row[1:]), [without(name, value) for value in row[1:]]) for row in cursor]
     changed = [(key, after) for key, before, after in cleaned if before != after]
     setting = ", ".join(f"{column} = %s" for column in names)
     for key, values in changed:
         stored = [Jsonb(value) if isinstance(value, dict | list) else value for value in values]
         connection.execute(f"update ragworks.{table} set {setting} where id = %s", (*stored, key))
     return len(changed)
-
-
-def _without(name: Name, uri: str, value: Any) -> Any:
-    if value is None:
-        return None
-    return name.out_of_text(value) if isinstance(value, str) else name.out_of_json(without_document(uri, value))
 
 
 # A row is of the document when it has its name; or a name that is no document's now, and a passage that its texts hold.
