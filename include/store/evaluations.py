@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from include.store import kept_out
 from include.store.golden import GoldenQuery, GoldenSpan
-from include.store.naming import Name, without
+from include.store.naming import Name, documents_in, without
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,11 +47,17 @@ def save(
     configuration: Mapping[str, Any],
     report: Mapping[str, Any],
 ) -> int:
-    """Keep a report; returns its id."""
+    """Keep a report, without what was forgotten while it was made; returns its id.
+
+    It begins the transaction: see :func:`include.store.kept_out.hold`.
+    """
+    columns = {"name": name, "configuration": dict(configuration), "report": dict(report)}
+    if kept_out.hold(connection, {collection: documents_in(columns)}):
+        columns = kept_out.less_forgotten(connection, collection, columns)
     row = connection.execute(
         "insert into ragworks.evaluation (collection_id, generation_id, run_id, name, configuration, report)"
         " values (%s, %s, %s, %s, %s, %s) returning id",
-        (collection, generation, run, name, Jsonb(dict(configuration)), Jsonb(dict(report))),
+        (collection, generation, run, columns["name"], Jsonb(columns["configuration"]), Jsonb(columns["report"])),
     ).fetchone()
     return int(row[0]) if row else 0
 

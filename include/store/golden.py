@@ -6,7 +6,8 @@ begins: when its document is edited elsewhere it is found again, when its own te
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import logging
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,16 @@ from psycopg.types.json import Jsonb
 
 from include.errors import BadData
 from include.indexing.hashing import text_hash
-from include.store.naming import Name, without
+from include.store import kept_out
+from include.store.naming import Name, out_of_text, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from include.store.pool import Connection
+
+logger = logging.getLogger(__name__)
 
 BATCH = 500  # queries written together
 QUOTE = 200  # characters of a span that are kept to find it again
@@ -73,14 +77,46 @@ class GoldenCounts:
 def save(connection: Connection, collection: int, queries: Iterable[GoldenQuery]) -> int:
     """Insert queries, or replace all but the text of those that are there; streamed, in the caller's transaction.
 
+    Answers in documents that are forgotten are left out, with the queries that have no other. In a transaction that changes
+    something before it, call :func:`include.store.kept_out.hold` first.
+
     :return: how many.
     :raises BadData: a span ends beyond its document.
     """
-    saved = 0
+    saved = left_out = 0
+    kept_out.hold(connection, {collection: ()})
     for part in _batches(queries):
-        _save_batch(connection, collection, part)
-        saved += len(part)
+        kept = _less_forgotten(connection, collection, part)
+        if kept:
+            _save_batch(connection, collection, kept)
+        saved += len(kept)
+        left_out += len(part) - len(kept)
+    if left_out:
+        logger.warning("%d golden queries were left out: the documents that answer them were forgotten", left_out)
     return saved
+
+
+def _less_forgotten(connection: Connection, collection: int, queries: Sequence[GoldenQuery]) -> list[GoldenQuery]:
+    """As :func:`forget_document` would leave them."""
+    gone = kept_out.is_forgotten(connection, collection, {span.document for query in queries for span in query.spans})
+    if not gone:
+        return list(queries)
+    left = (_without(query, gone) for query in queries)
+    return list({text_hash(query.query): query for query in left if query is not None}.values())  # see _batches
+
+
+def _without(query: GoldenQuery, gone: set[str]) -> GoldenQuery | None:
+    spans = tuple(span for span in query.spans if span.document not in gone)
+    if query.spans and not spans:
+        return None
+    answer = query.answer if len(spans) == len(query.spans) else None
+    metadata = query.metadata
+    for uri in sorted(gone):
+        metadata = without(Name(uri), dict(metadata))
+    return replace(
+        query, query=out_of_text(gone, query.query), spans=spans, metadata=metadata,
+        answer=answer and out_of_text(gone, answer),
+    )  # fmt: skip
 
 
 def _batches(queries: Iterable[GoldenQuery]) -> Iterator[list[GoldenQuery]]:
