@@ -13,7 +13,7 @@ from include.store import kept_out
 from include.store.naming import out_of_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from include.store.pool import Connection
 
 FORGOTTEN = "forgotten"  # the flag that says why an answer has no text
+# A passage (s) of an answer to a question (q) is a document's by its name; or by its text, but where that is another's now.
+OF_DOCUMENT = """q.collection_id = %(c)s and (s.uri = %(uri)s or s.content_hash = any(%(contents)s) and not exists
+    (select from ragworks.document d where d.collection_id = %(c)s and d.uri = s.uri and d.state <> 'deleted'
+        and (d.content_hash = s.content_hash or exists (select from ragworks.generation_document g
+            where g.document_id = d.id and g.content_hash = s.content_hash))))"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,18 +154,30 @@ def load_answer(connection: Connection, answer_id: UUID) -> StoredAnswer | None:
         return StoredAnswer(*fields)
 
 
-def forget_document(connection: Connection, collection: int, uri: str) -> int:
+def forget_document(connection: Connection, collection: int, uri: str, contents: Sequence[UUID] = ()) -> int:
     """Take a document out of the answers that had it among their passages: the text, its citations, its quotes.
 
     The question is a user's and stays; the flag ``forgotten`` says why the answer has no text.
 
+    :param contents: hashes of its texts: a passage of one of them is the document's whatever it was called then, but of another
+        document that has the same text.
     :return: answers changed.
     """
     return connection.execute(
         "update ragworks.answer a set text = null, flags = array_remove(flags, 'forgotten') || '{forgotten}',"
         " citations = coalesce((select jsonb_agg(one) from jsonb_array_elements(a.citations) as one"
-        "  where one ->> 'document' <> %(uri)s), '[]')"
-        " where id in (select s.answer_id from ragworks.answer_source s join ragworks.query_log q on q.id = s.answer_id"
-        "  where q.collection_id = %(c)s and s.uri = %(uri)s)",
-        {"c": collection, "uri": uri},
+        "  where one ->> 'document' <> all(gone.uris)), '[]')"
+        " from (select s.answer_id, array_agg(s.uri) as uris from ragworks.answer_source s"
+        f"  join ragworks.query_log q on q.id = s.answer_id where {OF_DOCUMENT} group by s.answer_id) as gone"
+        " where a.id = gone.answer_id and (a.text is not null or not 'forgotten' = any(a.flags) or exists"
+        "  (select from jsonb_array_elements(a.citations) as one where one ->> 'document' = any(gone.uris)))",
+        {"c": collection, "uri": uri, "contents": list(contents)},
+    ).rowcount
+
+
+def forget_sources(connection: Connection, collection: int, uri: str, contents: Sequence[UUID]) -> int:
+    """Take its passages out of answers, as :func:`forget_document` tells them; returns how many."""
+    return connection.execute(
+        f"delete from ragworks.answer_source s using ragworks.query_log q where q.id = s.answer_id and {OF_DOCUMENT}",
+        {"c": collection, "uri": uri, "contents": list(contents)},
     ).rowcount

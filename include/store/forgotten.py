@@ -83,11 +83,6 @@ def restore(connection: Connection, collection: int, uri: str) -> bool:
     return bool(removed)
 
 
-def models_trained_on(connection: Connection, collection: int, uri: str) -> list[str]:
-    """Models whose training data held the document: to be trained again without it."""
-    return trained.models_trained_on(connection, collection, uri, traces.find(connection, collection, uri).contents)
-
-
 @contextmanager
 def _held(connection: Connection, collection: int) -> Iterator[None]:
     """A transaction that holds the collection: no run plans or publishes it meanwhile."""
@@ -113,13 +108,16 @@ def _keep_out(connection: Connection, collection: int, uri: str, reason: str | N
 
 
 def _erase(connection: Connection, collection: int, uri: str) -> Erased:
-    target = traces.find(connection, collection, uri)
-    shared_with = traces.sharing(connection, target)
-    models = models_trained_on(connection, collection, uri)
+    targets = traces.find(connection, collection, uri)
+    shared_with = traces.sharing(connection, targets)
+    trained.note_names(connection, collection, [target.uri for target in targets], targets[0].contents)
+    models = trained.models_trained_on(connection, collection, uri)
     tables: Counter[str] = Counter()
     for trace in traces.TRACES:
-        tables[trace.table] += trace.erase(connection, target)
-    tables.update(traces.erase_chunks(connection, target))
+        for target in targets:
+            tables[trace.table] += trace.erase(connection, target)
+    for target in targets:
+        tables.update(traces.erase_chunks(connection, target))
     erased = {name: rows for name, rows in sorted(tables.items()) if rows}
     row: tuple[Any, ...] | None = connection.execute("select pg_current_xact_id()::xid::text").fetchone()
     known = bool(erased.keys() - {"document_text"})  # texts without a document may be another's
