@@ -33,12 +33,13 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, settings: Settings, output: Output) -> None:
     """Run the command; import and clear are one transaction."""
     from include.evaluation.golden import from_feedback
-    from include.store import collections, golden
+    from include.store import collections, golden, kept_out
     from include.store.pool import open_pool
 
     queries = _queries(args)
     with output.progress() as progress, open_pool(settings) as pool, pool.connection() as connection:
         collection = collections.collection_id(connection, args.name)
+        kept_out.hold(connection, {collection: ()})
         removed = golden.delete_all(connection, collection) if args.clear else 0
         progress.step("import golden queries", None)
         kept = 0

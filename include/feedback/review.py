@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from include.errors import BadData
-from include.store import evaluations, golden, review_queue
+from include.store import evaluations, golden, kept_out, review_queue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,6 +67,7 @@ def review(
     :param pass_over_gone: verdicts on what has expired since it was shown change nothing, and are no error.
     :raises BadData: there is no such judgement in the collection, or a correction cannot be.
     """
+    kept_out.hold(connection, {collection: ()})  # before the rows that `forget` waits for: golden queries are written below
     held = {one.id: one for one in review_queue.items(connection, collection, ids=[v.id for v in verdicts], lock=True)}
     if pass_over_gone:
         verdicts = [v for v in verdicts if v.id in held]

@@ -89,6 +89,7 @@ class _Planner:
     def __init__(self, context: IndexContext, connection: Connection, collection: int, run: Run) -> None:
         self._context, self._connection, self._collection, self._run = context, connection, collection, run
         self._dry, self._rebuild = run.mode == "plan", run.mode == "rebuild"
+        self._kept_out = 0  # objects that the source lists and a person had forgotten
 
     def plan(self) -> Plan:
         reads = self._list()
@@ -119,7 +120,7 @@ class _Planner:
         found = (difference for difference in listing if difference.kind != "unchanged")
         while batch := list(islice(found, objects.LISTED_BATCH)):
             listed = [(d.uri, d.fingerprint, d.size, d.kind) for d in batch if d.kind in TO_READ]
-            objects.add_to_read(self._connection, self._collection, listed)
+            self._kept_out += objects.add_to_read(self._connection, self._collection, listed)
             for kind, present in (("vanished", False), ("returned", True)):
                 uris = [d.uri for d in batch if d.kind == kind]
                 objects.mark_objects(self._connection, self._collection, uris, present=present)
@@ -200,11 +201,15 @@ class _Planner:
                 len(removed), max(held, len(removed)), wanted, limits, allow=self._run.allow_deletes, examples=removed
             )
             check_rejections(rejected, accepted, limits)
-            if not wanted and not held and not rejected:
+            if not wanted and not held and not rejected and not self._forgotten():
                 raise BadData(*_nothing_found(self._context))
         except BadData as error:
             return str(error)
         return ""
+
+    def _forgotten(self) -> bool:
+        """Whether the source holds no documents because they were forgotten: that is as a person wants it."""
+        return bool(self._kept_out) or objects.any_without_document(self._connection, self._collection)
 
 
 def _keep(connection: Connection, run: Run, plan: Plan) -> None:

@@ -19,8 +19,8 @@ from include.store import (
     collections,
     deployed_embedders,
     documents,
-    forgotten,
     generations,
+    kept_out,
     quarantine,
     query_log,
     runs,
@@ -191,7 +191,8 @@ def _prepare(context: IndexContext, connection: Connection, run: Run, built: Gen
 
 def _less_forgotten(connection: Connection, collection: int, report: GateReport) -> GateReport:
     """The report without documents that were erased while it was made."""
-    gone = forgotten.is_forgotten(connection, collection, [d for loss in report.worst for d in loss.documents])
+    held = kept_out.hold(connection, {collection: [d for loss in report.worst for d in loss.documents]})
+    gone = held.get(collection, set())
     return replace(report, worst=tuple(loss for loss in report.worst if not gone & set(loss.documents)))
 
 

@@ -14,8 +14,7 @@ import psycopg
 from include.collection_file import Privacy
 from include.errors import BadConfiguration
 from include.privacy.scrub import open_scrubber
-from include.store import answers, api_keys
-from include.store.query_log import LoggedQuery, save_queries
+from include.store import answers, api_keys, kept_out, query_log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from include.collection_file import Collection
     from include.serving.metrics import Metrics
     from include.store.pool import Connection, Pool
+    from include.store.query_log import LoggedQuery
 
 logger = logging.getLogger(__name__)
 
@@ -162,10 +162,15 @@ class Logbook:
 
 
 def _save(connection: Connection, batch: Sequence[Entry]) -> None:
-    save_queries(connection, [_kept(entry) for entry in batch])
+    named = query_log.found_by(entry.query for entry in batch)
     for entry in batch:
         if entry.answer is not None:
-            answers.save_answer(connection, entry.query.id, entry.answer)
+            named[entry.query.collection_id] |= {hit.document for hit in entry.answer.sources}
+    gone = kept_out.hold(connection, named)  # once a batch
+    query_log.save_queries(connection, [_kept(entry) for entry in batch], gone=gone)
+    for entry in batch:
+        if entry.answer is not None:
+            answers.save_answer(connection, entry.query.id, entry.answer, gone=gone.get(entry.query.collection_id, ()))
 
 
 def _kept(entry: Entry) -> LoggedQuery:

@@ -9,13 +9,23 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from include.errors import BadData
+from include.store import kept_out
+from include.store.naming import out_of_text
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
     from datetime import datetime
     from uuid import UUID
 
     from include.answering.answer import Answer
     from include.store.pool import Connection
+
+FORGOTTEN = "forgotten"  # the flag that says why an answer has no text
+# A passage (s) of an answer to a question (q) is a document's by its name; or by its text, but where that is another's now.
+OF_DOCUMENT = """q.collection_id = %(c)s and (s.uri = %(uri)s or s.content_hash = any(%(contents)s) and not exists
+    (select from ragworks.document d where d.collection_id = %(c)s and d.uri = s.uri and d.state <> 'deleted'
+        and (d.content_hash = s.content_hash or exists (select from ragworks.generation_document g
+            where g.document_id = d.id and g.content_hash = s.content_hash))))"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +75,19 @@ class StoredAnswer:
     sources: tuple[Source, ...]
 
 
-def save_answer(connection: Connection, query_id: UUID, answer: Answer) -> None:
+def save_answer(connection: Connection, query_id: UUID, answer: Answer, *, gone: Collection[str] | None = None) -> None:
     """Keep an answer under the id of its question, which :func:`include.store.query_log.save_query` has stored.
 
     Where that kept no text (``query_log.keep_texts_days`` is 0) none is kept here: no question, no answer, no quotes and no
-    passages, only where they stand. Its passport gets the answer's parts.
+    passages, only where they stand. Its passport gets the answer's parts. Of an answer that had a passage of a document which
+    is forgotten by now as much is kept as :func:`forget_document` leaves.
 
+    :param gone: the forgotten documents among its passages, where the caller has asked :func:`include.store.kept_out.hold` in
+        this transaction; None: it is asked here.
     :raises BadData: there is no such question.
     """
+    if gone is None:
+        gone = _forgotten(connection, query_id, answer)
     row = connection.execute(
         "update ragworks.query_log set passport = passport || %s where id = %s returning query is not null",
         (Jsonb({**answer.passport, "id": str(query_id)}), query_id),
@@ -80,15 +95,18 @@ def save_answer(connection: Connection, query_id: UUID, answer: Answer) -> None:
     if row is None:
         raise BadData(f"query {query_id}", "it is not in the log", "Save the query first")
     kept = bool(row[0])
-    citations = [asdict(c) for c in answer.citations]
+    sources = [(number, hit) for number, hit in enumerate(answer.sources, 1) if hit.document not in gone]
+    told = len(sources) == len(answer.sources)
+    flags = [*answer.flags] if told else [*(flag for flag in answer.flags if flag != FORGOTTEN), FORGOTTEN]
+    citations = [asdict(c) for c in answer.citations if c.document not in gone]
     if not kept:
         citations = [{key: value for key, value in c.items() if key != "quote"} for c in citations]
     connection.execute(
         "insert into ragworks.answer (id, question, text, abstained, extractive, confidence, groundedness, flags, citations)"
         " values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
-            query_id, answer.question if kept else None, answer.text if kept else None, answer.abstained, answer.extractive,
-            answer.confidence, answer.groundedness, list(answer.flags), Jsonb(citations),
+            query_id, out_of_text(gone, answer.question) if kept else None, answer.text if kept and told else None,
+            answer.abstained, answer.extractive, answer.confidence, answer.groundedness, flags, Jsonb(citations),
         ),
     )  # fmt: skip
     with connection.cursor() as cursor:
@@ -98,9 +116,15 @@ def save_answer(connection: Connection, query_id: UUID, answer: Answer) -> None:
             " values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
                 (query_id, n, h.document, h.content_hash, h.ordinal, h.start, h.end, h.text if kept else None, h.score, h.run)
-                for n, h in enumerate(answer.sources, 1)
+                for n, h in sources
             ],
         )
+
+
+def _forgotten(connection: Connection, query_id: UUID, answer: Answer) -> set[str]:
+    row = connection.execute("select collection_id from ragworks.query_log where id = %s", (query_id,)).fetchone()
+    collection = int(row[0]) if row else 0
+    return kept_out.hold(connection, {collection: {hit.document for hit in answer.sources}}).get(collection, set())
 
 
 def load_answer(connection: Connection, answer_id: UUID) -> StoredAnswer | None:
@@ -130,18 +154,30 @@ def load_answer(connection: Connection, answer_id: UUID) -> StoredAnswer | None:
         return StoredAnswer(*fields)
 
 
-def forget_document(connection: Connection, collection: int, uri: str) -> int:
+def forget_document(connection: Connection, collection: int, uri: str, contents: Sequence[UUID] = ()) -> int:
     """Take a document out of the answers that had it among their passages: the text, its citations, its quotes.
 
     The question is a user's and stays; the flag ``forgotten`` says why the answer has no text.
 
+    :param contents: hashes of its texts: a passage of one of them is the document's whatever it was called then, but of another
+        document that has the same text.
     :return: answers changed.
     """
     return connection.execute(
         "update ragworks.answer a set text = null, flags = array_remove(flags, 'forgotten') || '{forgotten}',"
         " citations = coalesce((select jsonb_agg(one) from jsonb_array_elements(a.citations) as one"
-        "  where one ->> 'document' <> %(uri)s), '[]')"
-        " where id in (select s.answer_id from ragworks.answer_source s join ragworks.query_log q on q.id = s.answer_id"
-        "  where q.collection_id = %(c)s and s.uri = %(uri)s)",
-        {"c": collection, "uri": uri},
+        "  where one ->> 'document' <> all(gone.uris)), '[]')"
+        " from (select s.answer_id, array_agg(s.uri) as uris from ragworks.answer_source s"
+        f"  join ragworks.query_log q on q.id = s.answer_id where {OF_DOCUMENT} group by s.answer_id) as gone"
+        " where a.id = gone.answer_id and (a.text is not null or not 'forgotten' = any(a.flags) or exists"
+        "  (select from jsonb_array_elements(a.citations) as one where one ->> 'document' = any(gone.uris)))",
+        {"c": collection, "uri": uri, "contents": list(contents)},
+    ).rowcount
+
+
+def forget_sources(connection: Connection, collection: int, uri: str, contents: Sequence[UUID]) -> int:
+    """Take its passages out of answers, as :func:`forget_document` tells them; returns how many."""
+    return connection.execute(
+        f"delete from ragworks.answer_source s using ragworks.query_log q where q.id = s.answer_id and {OF_DOCUMENT}",
+        {"c": collection, "uri": uri, "contents": list(contents)},
     ).rowcount

@@ -15,6 +15,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from include.errors import Transient
+from include.store import kept_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -224,10 +225,16 @@ def fail(connection: Connection, deployment: int, reason: str) -> None:
 
 
 def save_verification(connection: Connection, deployment: int, verification: Mapping[str, Any]) -> None:
-    """Keep what the smoke questions showed."""
-    connection.execute(
-        "update ragworks.deployment set verification = %s where id = %s", (Jsonb(dict(verification)), deployment)
-    )
+    """Keep what the smoke questions showed, without what was forgotten meanwhile."""
+    with connection.transaction():
+        # As `forget` does: one of the two waits for the other.
+        row = connection.execute(
+            "select collection_id from ragworks.deployment where id = %s for no key update", (deployment,)
+        ).fetchone()
+        kept = kept_out.less_forgotten(connection, int(row[0]) if row else 0, {"verification": dict(verification)})
+        connection.execute(
+            "update ragworks.deployment set verification = %s where id = %s", (Jsonb(kept["verification"]), deployment)
+        )
 
 
 def _end_live(connection: Connection, environment: str, family: str, collection_id: int, ended: str) -> int | None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from include.store import kept_out
 from include.store.golden import GoldenQuery, GoldenSpan
-from include.store.naming import Name
+from include.store.naming import Name, documents_in, without
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,11 +47,17 @@ def save(
     configuration: Mapping[str, Any],
     report: Mapping[str, Any],
 ) -> int:
-    """Keep a report; returns its id."""
+    """Keep a report, without what was forgotten while it was made; returns its id.
+
+    It begins the transaction: see :func:`include.store.kept_out.hold`.
+    """
+    columns = {"name": name, "configuration": dict(configuration), "report": dict(report)}
+    if kept_out.hold(connection, {collection: documents_in(columns)}):
+        columns = kept_out.less_forgotten(connection, collection, columns)
     row = connection.execute(
         "insert into ragworks.evaluation (collection_id, generation_id, run_id, name, configuration, report)"
         " values (%s, %s, %s, %s, %s, %s) returning id",
-        (collection, generation, run, name, Jsonb(dict(configuration)), Jsonb(dict(report))),
+        (collection, generation, run, columns["name"], Jsonb(columns["configuration"]), Jsonb(columns["report"])),
     ).fetchone()
     return int(row[0]) if row else 0
 
@@ -76,7 +83,7 @@ def forget_document(connection: Connection, collection: int, uri: str) -> int:
             "select id, name, configuration, report from ragworks.evaluation where collection_id = %s for no key update",
             (collection,),
         )
-        cleaned = ((row[0], row[1:], _without(name, uri, row)) for row in cursor)
+        cleaned = ((row[0], row[1:], tuple(without(name, value) for value in row[1:])) for row in cursor)
         changed = [(key, after) for key, before, after in cleaned if before != after]
     for key, (label, configuration, report) in changed:
         connection.execute(
@@ -84,20 +91,6 @@ def forget_document(connection: Connection, collection: int, uri: str) -> int:
             (label, Jsonb(configuration), Jsonb(report), key),
         )
     return len(changed)
-
-
-def _without(name: Name, uri: str, row: tuple[Any, ...]) -> tuple[Any, ...]:
-    _, label, configuration, report = row
-    return name.out_of_text(label), name.out_of_json(configuration), name.out_of_json(without_document(uri, report))
-
-
-def without_document(uri: str, value: Any) -> Any:
-    """JSON without the entries of a list that have the document among their ``documents``: they quote it."""
-    if isinstance(value, dict):
-        return {key: without_document(uri, inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [without_document(uri, one) for one in value if not (isinstance(one, dict) and uri in one.get("documents", ()))]
-    return value
 
 
 def accepted_feedback(

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from include.store.answers import OF_DOCUMENT
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from include.store.pool import Connection
 
 
@@ -56,17 +60,18 @@ def praised_citations(connection: Connection, collection: int) -> list[tuple[str
     ).fetchall()
 
 
-def erase_feedback(connection: Connection, collection: int, uri: str) -> int:
+def erase_feedback(connection: Connection, collection: int, uri: str, contents: Sequence[UUID] = ()) -> int:
     """Take a document out: the words of whoever named it, or was shown it, may be its own. Thumbs stay.
 
+    :param contents: as of :func:`include.store.answers.forget_document`.
     :return: rows removed or rewritten.
     """
-    parameters = {"c": collection, "u": uri}
+    parameters = {"c": collection, "u": uri, "uri": uri, "contents": list(contents)}
     about = (
         "query_id in (select id from ragworks.query_log where collection_id = %(c)s) and (document = %(u)s or exists"
         " (select from ragworks.query_log q where q.id = query_id and (q.results @> jsonb_build_array(jsonb_build_object("
         "'document', %(u)s::text)) or exists (select from ragworks.answer_source s where s.answer_id = q.id"
-        " and s.uri = %(u)s))))"
+        f" and {OF_DOCUMENT}))))"
     )
     deleted = connection.execute(
         f"delete from ragworks.feedback where thumb is null and (document is null or document = %(u)s) and {about}", parameters

@@ -14,11 +14,12 @@ import psycopg
 from psycopg import sql
 
 from include.errors import Transient
-from include.store import collections, traces, trained
+from include.store import collections, kept_out, traces, trained
+from include.store.kept_out import is_forgotten as is_forgotten
 from include.store.naming import uri_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from include.store.pool import Connection
 
@@ -47,12 +48,13 @@ def forget(connection: Connection, collection: int, uri: str, *, reason: str | N
     """Erase a document from every table, in one transaction, and keep it out from now on; twice is fine.
 
     It waits for a plan or a publication of the collection, and for workers that are just writing. A worker that embeds the
-    document finds its claim gone and writes nothing of it.
+    document finds its claim gone and writes nothing of it; what is written later asks :mod:`include.store.kept_out`.
 
     :raises Transient: a run held the collection, or one of its tables, for longer than LOCK_SECONDS.
     """
     with _held(connection, collection):
         _keep_out(connection, collection, uri, reason)
+        kept_out.wait_for_writers(connection, collection)  # of what is new: questions, answers, reports
         # Workers hold their generation for share while they write: wait for them, and let none begin.
         connection.execute(
             "select from ragworks.generation where collection_id = %s order by id for no key update", (collection,)
@@ -81,20 +83,6 @@ def restore(connection: Connection, collection: int, uri: str) -> bool:
     return bool(removed)
 
 
-def is_forgotten(connection: Connection, collection: int, uris: Sequence[str]) -> set[str]:
-    """Those of these documents that must not come in; to be asked under the collection's lock."""
-    by_hash = {uri_hash(uri): uri for uri in uris}
-    rows = connection.execute(
-        "select uri_hash from ragworks.forgotten where collection_id = %s and uri_hash = any(%s)", (collection, list(by_hash))
-    )
-    return {by_hash[bytes(row[0])] for row in rows}
-
-
-def models_trained_on(connection: Connection, collection: int, uri: str) -> list[str]:
-    """Models whose training data held the document: to be trained again without it."""
-    return trained.models_trained_on(connection, collection, uri, traces.find(connection, collection, uri).contents)
-
-
 @contextmanager
 def _held(connection: Connection, collection: int) -> Iterator[None]:
     """A transaction that holds the collection: no run plans or publishes it meanwhile."""
@@ -120,13 +108,16 @@ def _keep_out(connection: Connection, collection: int, uri: str, reason: str | N
 
 
 def _erase(connection: Connection, collection: int, uri: str) -> Erased:
-    target = traces.find(connection, collection, uri)
-    shared_with = traces.sharing(connection, target)
-    models = models_trained_on(connection, collection, uri)
+    targets = traces.find(connection, collection, uri)
+    shared_with = traces.sharing(connection, targets)
+    trained.note_names(connection, collection, [target.uri for target in targets], targets[0].contents)
+    models = trained.models_trained_on(connection, collection, uri)
     tables: Counter[str] = Counter()
     for trace in traces.TRACES:
-        tables[trace.table] += trace.erase(connection, target)
-    tables.update(traces.erase_chunks(connection, target))
+        for target in targets:
+            tables[trace.table] += trace.erase(connection, target)
+    for target in targets:
+        tables.update(traces.erase_chunks(connection, target))
     erased = {name: rows for name, rows in sorted(tables.items()) if rows}
     row: tuple[Any, ...] | None = connection.execute("select pg_current_xact_id()::xid::text").fetchone()
     known = bool(erased.keys() - {"document_text"})  # texts without a document may be another's

@@ -6,7 +6,8 @@ begins: when its document is edited elsewhere it is found again, when its own te
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import logging
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,16 @@ from psycopg.types.json import Jsonb
 
 from include.errors import BadData
 from include.hashing import text_hash
+from include.store import kept_out
+from include.store.naming import Name, out_of_text, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from include.store.pool import Connection
+
+logger = logging.getLogger(__name__)
 
 BATCH = 500  # queries written together
 QUOTE = 200  # characters of a span that are kept to find it again
@@ -72,14 +77,46 @@ class GoldenCounts:
 def save(connection: Connection, collection: int, queries: Iterable[GoldenQuery]) -> int:
     """Insert queries, or replace all but the text of those that are there; streamed, in the caller's transaction.
 
+    Answers in documents that are forgotten are left out, with the queries that have no other. In a transaction that changes
+    something before it, call :func:`include.store.kept_out.hold` first.
+
     :return: how many.
     :raises BadData: a span ends beyond its document.
     """
-    saved = 0
+    saved = left_out = 0
+    kept_out.hold(connection, {collection: ()})
     for part in _batches(queries):
-        _save_batch(connection, collection, part)
-        saved += len(part)
+        kept = _less_forgotten(connection, collection, part)
+        if kept:
+            _save_batch(connection, collection, kept)
+        saved += len(kept)
+        left_out += len(part) - len(kept)
+    if left_out:
+        logger.warning("%d golden queries were left out: the documents that answer them were forgotten", left_out)
     return saved
+
+
+def _less_forgotten(connection: Connection, collection: int, queries: Sequence[GoldenQuery]) -> list[GoldenQuery]:
+    """As :func:`forget_document` would leave them."""
+    gone = kept_out.is_forgotten(connection, collection, {span.document for query in queries for span in query.spans})
+    if not gone:
+        return list(queries)
+    left = (_without(query, gone) for query in queries)
+    return list({text_hash(query.query): query for query in left if query is not None}.values())  # see _batches
+
+
+def _without(query: GoldenQuery, gone: set[str]) -> GoldenQuery | None:
+    spans = tuple(span for span in query.spans if span.document not in gone)
+    if query.spans and not spans:
+        return None
+    answer = query.answer if len(spans) == len(query.spans) else None
+    metadata = query.metadata
+    for uri in sorted(gone):
+        metadata = without(Name(uri), dict(metadata))
+    return replace(
+        query, query=out_of_text(gone, query.query), spans=spans, metadata=metadata,
+        answer=answer and out_of_text(gone, answer),
+    )  # fmt: skip
 
 
 def _batches(queries: Iterable[GoldenQuery]) -> Iterator[list[GoldenQuery]]:
@@ -135,7 +172,8 @@ def delete_all(connection: Connection, collection: int) -> int:
 def forget_document(connection: Connection, collection: int, uri: str) -> int:
     """Erase what golden queries and the reports of quality gates hold of a document.
 
-    A query that has no other answer goes with it; of one that has, the answer in words, which may be the document's.
+    A query that has no other answer goes with it; of one that has, the answer in words, which may be the document's. Its name
+    goes out of the others by :func:`forget_name`.
 
     :return: spans removed.
     """
@@ -158,6 +196,27 @@ def forget_document(connection: Connection, collection: int, uri: str) -> int:
         {"c": collection, "uri": uri},
     )
     return len(touched)
+
+
+def forget_name(connection: Connection, collection: int, uri: str) -> int:
+    """Take the name of a document out of queries that others answer, of their answers in words and their metadata.
+
+    Of two queries that differ in nothing else one stays.
+
+    :return: queries rewritten or removed.
+    """
+    name = Name(uri)
+    rows = connection.execute(
+        "select id, query, answer, metadata from ragworks.golden_query where collection_id = %s order by id for no key update",
+        (collection,),
+    ).fetchall()
+    changed = 0
+    for key, *before in rows:
+        query, answer, metadata = after = [without(name, value) for value in before]
+        if after != before:
+            changed += 1
+            connection.execute(_RENAME, {"id": key, "q": query, "h": text_hash(query), "a": answer, "m": Jsonb(metadata)})
+    return changed
 
 
 def count(connection: Connection, collection: int) -> GoldenCounts:
@@ -197,6 +256,15 @@ select %s, * from unnest(%s::text[], %s::uuid[], %s::text[], %s::jsonb[], %s::te
 on conflict (collection_id, query_hash) do update set origin = excluded.origin, metadata = excluded.metadata,
     answer = excluded.answer, answerable = excluded.answerable
 returning query_hash, id
+"""
+
+# One statement sees the rows as they were before it: where another has the hash already, this one goes.
+_RENAME = """
+with twin as (
+    delete from ragworks.golden_query q where id = %(id)s and exists (select from ragworks.golden_query o
+        where o.collection_id = q.collection_id and o.query_hash = %(h)s and o.id <> q.id) returning id)
+update ragworks.golden_query set query = %(q)s, query_hash = %(h)s, answer = %(a)s, metadata = %(m)s
+where id = %(id)s and not exists (select from twin)
 """
 
 _OUTSIDE = """

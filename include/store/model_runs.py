@@ -10,6 +10,8 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from include.errors import BadData
+from include.store import kept_out
+from include.store.naming import documents_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -166,9 +168,25 @@ def runs_of(connection: Connection, family: str | None = None, collection: int |
 
 
 def change(connection: Connection, run: int, **columns: Any) -> None:
-    """Set columns of a training; a value of ``finished_at`` or ``started_at`` may be ``now``."""
+    """Set columns of a training; a value of ``finished_at`` or ``started_at`` may be ``now``.
+
+    Reports are kept without what was forgotten while they were made.
+    """
     if unknown := columns.keys() - {field.name for field in fields(ModelRun)}:
         raise ValueError(f"model_run has no {sorted(unknown)}")
+    reports = {column: value for column, value in columns.items() if column in _JSON or column == "error"}
+    if not documents_in(list(reports.values())):
+        _change(connection, run, columns)
+        return
+    with connection.transaction():
+        # As `forget` does: one of the two waits for the other.
+        row = connection.execute(
+            "select collection_id from ragworks.model_run where id = %s for no key update", (run,)
+        ).fetchone()
+        _change(connection, run, columns | kept_out.less_forgotten(connection, int(row[0]) if row else 0, reports))
+
+
+def _change(connection: Connection, run: int, columns: Mapping[str, Any]) -> None:
     parts, values = [], []
     for name, value in columns.items():
         if value == "now" and name in ("started_at", "finished_at"):

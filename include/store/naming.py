@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FORGOTTEN = "[forgotten]"
 
@@ -12,6 +15,48 @@ FORGOTTEN = "[forgotten]"
 def uri_hash(uri: str) -> bytes:
     """What is kept of the name of a document that must not be named."""
     return hashlib.sha256(uri.encode("utf-8", "surrogatepass")).digest()
+
+
+def out_of_text(uris: Iterable[str], text: str) -> str:
+    """A text without the names of these documents."""
+    for uri in uris:
+        text = Name(uri).out_of_text(text)
+    return text
+
+
+def documents_in(value: Any) -> set[str]:
+    """The documents that JSON says it is about: what stands under the keys ``document`` and ``documents``, however deep."""
+    if isinstance(value, list):
+        return {uri for one in value for uri in documents_in(one)}
+    if not isinstance(value, dict):
+        return set()
+    found = {uri for inner in value.values() for uri in documents_in(inner)}
+    for named in (value.get("document"), *_listed(value.get("documents"))):
+        if isinstance(named, str):
+            found.add(named)
+    return found
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def without(name: Name, value: Any) -> Any:
+    """A report or a text without a document: entries that quote it go whole, other mentions lose the name."""
+    if value is None:
+        return None
+    return name.out_of_text(value) if isinstance(value, str) else name.out_of_json(without_document(name.uri, value))
+
+
+def without_document(uri: str, value: Any) -> Any:
+    """JSON without the entries of a list that have the document among their ``documents``: they quote it."""
+    if isinstance(value, dict):
+        return {key: without_document(uri, inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [
+            without_document(uri, one) for one in value if not (isinstance(one, dict) and uri in _listed(one.get("documents")))
+        ]
+    return value
 
 
 class Name:

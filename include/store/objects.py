@@ -65,16 +65,33 @@ def begin_reading(connection: Connection) -> None:
     connection.execute('create temp table seen (uri text collate "C" primary key, object_uri text collate "C" not null)')
 
 
-def add_to_read(connection: Connection, collection: int, listed: Sequence[tuple[str, str, int, str]]) -> None:
-    """Note (uri, fingerprint, size, why) of objects that are to be read; what a person had forgotten is left out."""
-    connection.execute(
-        "insert into to_read (uri, fingerprint, size, kind)"
-        " select uri, fingerprint, size, kind from unnest(%s::text[], %s::text[], %s::bigint[], %s::text[])"
-        "  with ordinality as new (uri, fingerprint, size, kind, n)"
-        " where not exists (select from ragworks.forgotten f where f.collection_id = %s"
-        "  and f.uri_hash = sha256(convert_to(new.uri, 'UTF8'))) order by n",
-        (*([row[column] for row in listed] for column in range(4)), collection),
+def add_to_read(connection: Connection, collection: int, listed: Sequence[tuple[str, str, int, str]]) -> int:
+    """Note (uri, fingerprint, size, why) of objects that are to be read; what a person had forgotten is left out.
+
+    :return: how many were left out.
+    """
+    return (
+        len(listed)
+        - connection.execute(
+            "insert into to_read (uri, fingerprint, size, kind)"
+            " select uri, fingerprint, size, kind from unnest(%s::text[], %s::text[], %s::bigint[], %s::text[])"
+            "  with ordinality as new (uri, fingerprint, size, kind, n)"
+            " where not exists (select from ragworks.forgotten f where f.collection_id = %s"
+            "  and f.uri_hash = sha256(convert_to(new.uri, 'UTF8'))) order by n",
+            (*([row[column] for row in listed] for column in range(4)), collection),
+        ).rowcount
     )
+
+
+def any_without_document(connection: Connection, collection: int) -> bool:
+    """Whether the source has an object that holds no document: where something was forgotten, perhaps for that."""
+    row = connection.execute(
+        "select exists (select from ragworks.source_object o where o.collection_id = %(c)s and o.state = 'present'"
+        " and not exists (select from ragworks.document d where d.collection_id = %(c)s and d.object_uri = o.uri"
+        "  and d.state <> 'deleted')) and exists (select from ragworks.forgotten where collection_id = %(c)s)",
+        {"c": collection},
+    ).fetchone()
+    return bool(row and row[0])
 
 
 def count_by_kind(connection: Connection) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -10,10 +10,11 @@ from pgvector import HalfVector
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from include.store import alerts
+from include.store import alerts, kept_out
+from include.store.naming import Name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     import numpy as np
@@ -94,10 +95,35 @@ def save_query(
     return logged.id
 
 
-def save_queries(connection: Connection, queries: Iterable[LoggedQuery]) -> None:
-    """Keep a batch of questions."""
+def save_queries(
+    connection: Connection, queries: Iterable[LoggedQuery], *, gone: Mapping[int, Collection[str]] | None = None
+) -> None:
+    """Keep a batch of questions; what they found of documents that are forgotten by now is left out.
+
+    :param gone: the forgotten documents among the results, by collection, where the caller has asked
+        :func:`include.store.kept_out.hold` in this transaction; None: it is asked here, and begins the transaction.
+    """
+    queries = list(queries)
+    if gone is None:
+        gone = kept_out.hold(connection, found_by(queries))
     with connection.cursor() as cursor:
-        cursor.executemany(_INSERT, [_row(query) for query in queries])
+        cursor.executemany(_INSERT, [_row(_without(query, gone.get(query.collection_id, ()))) for query in queries])
+
+
+def found_by(queries: Iterable[LoggedQuery]) -> dict[int, set[str]]:
+    """The documents among the results, by collection."""
+    found: dict[int, set[str]] = {}
+    for query in queries:
+        documents = found.setdefault(query.collection_id, set())
+        documents |= {str(result["document"]) for result in query.results if "document" in result}
+    return found
+
+
+def _without(query: LoggedQuery, gone: Iterable[str]) -> LoggedQuery:
+    for name in map(Name, gone):
+        results, passport = (name.out_of_json(value) for value in ([dict(one) for one in query.results], dict(query.passport)))
+        query = replace(query, results=results, passport=passport, query=query.query and name.out_of_text(query.query))
+    return query
 
 
 def asked(connection: Connection, query_id: UUID) -> Asked | None:

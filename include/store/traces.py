@@ -28,10 +28,10 @@ CHUNK_TABLES = ("chunks", "spans", "staged")  # and _<generation>: their rows go
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The document to erase.
+    """The document to erase, under one of its names.
 
-    :param id: of its row; None when the collection never held it.
-    :param contents: hashes of every text of it that some generation or the source's table still names.
+    :param id: of the row of that name; None when the collection holds none.
+    :param contents: hashes of every text of the document that some generation or the source's table still names.
     """
 
     collection: int
@@ -55,27 +55,43 @@ class Trace:
 
 def tables(connection: Connection, collection: int) -> list[str]:
     """Every table of which :data:`TRACES` and :func:`erase_chunks` take rows."""
-    return [*(trace.table for trace in TRACES), "golden_query", *_chunk_tables(connection, collection)]
+    return [*(trace.table for trace in TRACES), *_chunk_tables(connection, collection)]
 
 
-def find(connection: Connection, collection: int, uri: str) -> Target:
-    """What the collection holds of a document."""
-    rows = connection.execute(
+def find(connection: Connection, collection: int, uri: str) -> list[Target]:
+    """What the collection holds of a document: under its name, and then under those that it had before."""
+    found = [(name, _rows(connection, collection, name)) for name in (uri, *_earlier_names(connection, collection, uri))]
+    contents = tuple(dict.fromkeys(content for _, rows in found for _, content in rows))
+    return [Target(collection, name, rows[0][0] if rows else None, contents) for name, rows in found]
+
+
+def _earlier_names(connection: Connection, collection: int, uri: str) -> list[str]:
+    """What runs say that the document was called before, but for names that are another document's now."""
+    rows = connection.execute(_EARLIER_NAMES, {"c": collection, "u": uri})
+    return [str(row[0]) for row in rows]
+
+
+def _rows(connection: Connection, collection: int, uri: str) -> list[tuple[int, UUID]]:
+    """(id, content hash) of a name."""
+    return connection.execute(
         "select d.id, d.content_hash from ragworks.document d where d.collection_id = %(c)s and d.uri = %(u)s union"
         " select d.id, g.content_hash from ragworks.document d join ragworks.generation_document g on g.document_id = d.id"
         " where d.collection_id = %(c)s and d.uri = %(u)s",
         {"c": collection, "u": uri},
     ).fetchall()
-    return Target(collection, uri, rows[0][0] if rows else None, tuple(content for _, content in rows))
 
 
-def sharing(connection: Connection, target: Target) -> list[str]:
+def sharing(connection: Connection, targets: Sequence[Target]) -> list[str]:
     """Other documents of the collection that have one of its texts, by uri."""
     rows = connection.execute(
-        "select d.uri from ragworks.document d where d.collection_id = %(c)s and d.uri <> %(u)s and"
+        "select d.uri from ragworks.document d where d.collection_id = %(c)s and d.uri <> all(%(names)s) and"
         " (d.state <> 'deleted' and d.content_hash = any(%(contents)s) or exists (select from ragworks.generation_document g"
         "  where g.document_id = d.id and g.content_hash = any(%(contents)s))) order by d.uri",
-        {"c": target.collection, "u": target.uri, "contents": list(target.contents)},
+        {
+            "c": targets[0].collection,
+            "names": [target.uri for target in targets],
+            "contents": list(targets[0].contents),
+        },
     )
     return [str(row[0]) for row in rows]
 
@@ -179,11 +195,21 @@ def _erase_deployments(connection: Connection, target: Target) -> int:
 
 
 def _erase_answers(connection: Connection, target: Target) -> int:
-    return answers.forget_document(connection, target.collection, target.uri) + _NAMED_IN_ANSWERS(connection, target)
+    rows = answers.forget_document(connection, target.collection, target.uri, target.contents)
+    return rows + _NAMED_IN_ANSWERS(connection, target)
+
+
+def _erase_sources(connection: Connection, target: Target) -> int:
+    return answers.forget_sources(connection, target.collection, target.uri, target.contents)
+
+
+def _erase_in_golden(connection: Connection, target: Target) -> int:
+    return golden.forget_name(connection, target.collection, target.uri)
 
 
 def _erase_feedback(connection: Connection, target: Target) -> int:
-    return feedback.erase_feedback(connection, target.collection, target.uri) + _NAMED_IN_FEEDBACK(connection, target)
+    rows = feedback.erase_feedback(connection, target.collection, target.uri, target.contents)
+    return rows + _NAMED_IN_FEEDBACK(connection, target)
 
 
 def _erase_text(connection: Connection, target: Target) -> int:
@@ -198,7 +224,6 @@ def _erase_text(connection: Connection, target: Target) -> int:
     ).rowcount
 
 
-_IN_ANSWERS = "answer_id in (select id from ragworks.query_log where collection_id = %(c)s)"
 _IN_RUNS = "run_id in (select id from ragworks.run where collection_id = %(c)s)"
 
 _NAMED_IN_ANSWERS = _rewrite(
@@ -212,6 +237,28 @@ _NAMED_IN_FEEDBACK = _rewrite(
 _NAMED_IN_ROWS = _rewrite(
     "dataset_row", ("query", "metadata"), "dataset_id in (select id from ragworks.dataset where collection_id = %(c)s)"
 )
+
+# The reason of a rename: 'moved from NAME', with more behind a semicolon, which may stand in a name too; only what was a
+# document once is a name. Followed backwards in time: what a name was before it became another document's is not asked.
+_EARLIER_NAMES = """
+with recursive moved as materialized (
+    select d.run_id, d.uri, name.earlier collate "C" as earlier
+    from ragworks.run_document d join ragworks.run r on r.id = d.run_id
+    cross join lateral string_to_array(substr(d.reason, length('moved from ') + 1), '; ') as part
+    cross join lateral (select array_to_string(part[1:n], '; ') from generate_subscripts(part, 1) as n) as name (earlier)
+    where r.collection_id = %(c)s and d.action = 'renamed' and starts_with(d.reason, 'moved from ')),
+earlier (uri, run_id) as (
+    select %(u)s::text collate "C", null::bigint
+    union select m.earlier, m.run_id from earlier e
+        join moved m on m.uri = e.uri and (e.run_id is null or m.run_id < e.run_id))
+select distinct e.uri from earlier e where e.uri <> %(u)s
+and exists (select from ragworks.run_document d join ragworks.run r on r.id = d.run_id
+    where r.collection_id = %(c)s and d.uri = e.uri)
+and not exists (select from ragworks.desired_document d where d.collection_id = %(c)s and d.uri = e.uri and d.wanted)
+and not exists (select from ragworks.source_object o
+    where o.collection_id = %(c)s and o.uri = e.uri and o.state = 'present')
+order by e.uri
+"""
 
 # In this order, after what trainings hold: the queue before the document's row, as workers lock them the other way round only
 # while forget keeps them out; texts last, when nothing names them any more.
@@ -284,6 +331,7 @@ TRACES: tuple[Trace, ...] = (
     Trace("run", ("plan", "error"), _rewrite("run", ("plan", "error"), "collection_id = %(c)s")),
     Trace("validation_report", ("result",), _rewrite("validation_report", ("result",), _IN_RUNS)),
     Trace("golden_span", ALL, _erase_golden),
+    Trace("golden_query", ("query", "query_hash", "answer", "metadata"), _erase_in_golden),
     Trace("evaluation", ("name", "configuration", "report"), _erase_evaluations),
     # Before what it judges: words about a result that had the document may be the document's own.
     Trace("feedback", ("answer", "document", "comment"), _erase_feedback),
@@ -294,7 +342,7 @@ TRACES: tuple[Trace, ...] = (
     ),
     # An answer that had it among its passages may say what it said, cited or not: its text goes whole.
     Trace("answer", ("question", "text", "citations"), _erase_answers),
-    Trace("answer_source", ALL, _delete(f"delete from ragworks.answer_source where uri = %(u)s and {_IN_ANSWERS}")),
+    Trace("answer_source", ALL, _erase_sources),
     Trace("generation", ("metrics", "gate"), _rewrite("generation", ("metrics", "gate"), "collection_id = %(c)s")),
     Trace("document_text", ALL, _erase_text),
 )

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg.types.json import Jsonb
 
-from include.store.evaluations import without_document
-from include.store.naming import Name, uri_hash
+from include.store.naming import Name, uri_hash, without
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,24 +89,35 @@ def forget_in_deployments(connection: Connection, collection: int, uri: str) -> 
     return _clean(connection, "deployment", "settings, verification, reason", collection, uri)
 
 
-def models_trained_on(connection: Connection, collection: int, uri: str, contents: Sequence[UUID]) -> list[str]:
+def note_names(connection: Connection, collection: int, uris: Sequence[str], contents: Sequence[UUID]) -> None:
+    """Let every dataset that holds a document be known by its present name too: what it was called before goes with it.
+
+    :param uris: the present name, and the earlier ones.
+    :param contents: hashes of its texts, by which rows are found that were made under another name.
+    """
+    connection.execute(
+        "insert into ragworks.dataset_document (dataset_id, uri_hash) select s.id, %(h)s from ragworks.dataset s"
+        f" where s.collection_id = %(c)s and {_HELD} on conflict do nothing",
+        {
+            "c": collection, "u": uris[0], "h": uri_hash(uris[0]), "names": [uri_hash(uri) for uri in uris],
+            "contents": list(contents),
+        },
+    )  # fmt: skip
+
+
+def models_trained_on(connection: Connection, collection: int, uri: str) -> list[str]:
     """Models whose dataset held the document, as ``reranker version 3 (run …)``, oldest first.
 
     Also as a negative: a model learns from those too. Trainings that were never begun, or failed before a checkpoint, left
-    nothing behind.
-
-    :param contents: hashes of its texts, by which rows are found that were made under an older name.
+    nothing behind. For what was renamed see :func:`note_names`.
     """
     rows = connection.execute(
         "select m.family, m.version, m.run_key, m.state"
         " from ragworks.model_run m join ragworks.dataset s on s.id = m.dataset_id"
         " where m.collection_id = %(c)s and (m.artifact is not null or m.checkpoint is not null"
         "  or m.state not in ('planned', 'failed'))"
-        " and (exists (select from ragworks.dataset_document d where d.dataset_id = s.id and d.uri_hash = %(h)s)"
-        f"  or exists (select from ragworks.dataset_row r where {_OF_DOCUMENT.format(text='r.positive')})"
-        f"  or exists (select from ragworks.dataset_conversation r where r.dataset_id = s.id and exists ({_RENAMED_PASSAGE})))"
-        " order by m.id",
-        {"c": collection, "u": uri, "h": uri_hash(uri), "contents": list(contents)},
+        " and exists (select from ragworks.dataset_document d where d.dataset_id = s.id and d.uri_hash = %(h)s) order by m.id",
+        {"c": collection, "h": uri_hash(uri)},
     )
     return [f"{family} {_called(version, state)} (run {key})" for family, version, key, state in rows]
 
@@ -121,19 +131,13 @@ def _clean(connection: Connection, table: str, columns: str, collection: int, ur
     names = columns.split(", ")
     with connection.cursor(name="trained") as cursor:
         cursor.execute(f"select id, {columns} from ragworks.{table} where collection_id = %s for no key update", (collection,))
-        cleaned = [(row[0], list(row[1:]), [_without(name, uri, value) for value in row[1:]]) for row in cursor]
+        cleaned = [(row[0], list(row[1:]), [without(name, value) for value in row[1:]]) for row in cursor]
     changed = [(key, after) for key, before, after in cleaned if before != after]
     setting = ", ".join(f"{column} = %s" for column in names)
     for key, values in changed:
         stored = [Jsonb(value) if isinstance(value, dict | list) else value for value in values]
         connection.execute(f"update ragworks.{table} set {setting} where id = %s", (*stored, key))
     return len(changed)
-
-
-def _without(name: Name, uri: str, value: Any) -> Any:
-    if value is None:
-        return None
-    return name.out_of_text(value) if isinstance(value, str) else name.out_of_json(without_document(uri, value))
 
 
 # A row is of the document when it has its name; or a name that is no document's now, and a passage that its texts hold.
@@ -148,6 +152,13 @@ _RENAMED_PASSAGE = """select from jsonb_to_recordset(r.metadata -> 'passages') a
     cross join jsonb_array_elements(r.messages) as m
     where p."end" > p.start and strpos(m ->> 'content', substr(t.text, p.start + 1, p."end" - p.start)) > 0 and not exists
     (select from ragworks.document d where d.collection_id = %(c)s and d.uri = p.document and d.state <> 'deleted')"""
+
+# Whether a dataset holds the document, under one of its names or under another that is none now.
+_HELD = f"""(exists (select from ragworks.dataset_document d where d.dataset_id = s.id and d.uri_hash = any(%(names)s))
+    or exists (select from ragworks.dataset_row r where {_OF_DOCUMENT.format(text="r.positive")})
+    or exists (select from ragworks.dataset_row r join ragworks.dataset_negative n on n.row_id = r.id
+        where {_OF_DOCUMENT.format(text="n.text").replace("r.uri", "n.uri")})
+    or exists (select from ragworks.dataset_conversation r where r.dataset_id = s.id and exists ({_RENAMED_PASSAGE})))"""
 
 _NAMING = """select r.id, r.messages, r.rejected, r.expected, r.metadata from ragworks.dataset_conversation r
 join ragworks.dataset s on s.id = r.dataset_id cross join lateral

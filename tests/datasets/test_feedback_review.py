@@ -161,7 +161,8 @@ def test_out_to_a_file_and_back(zoo: Zoo, tmp_path: Path, capsys: pytest.Capture
         assert [row[1] for row in review_queue.disliked(connection, zoo.id)] == ["yak.md"]
         # Forgetting takes the document out of the queue and of what was made of it; numbers of passages stay numbers.
         for trace in TRACES:
-            trace.erase(connection, find(connection, zoo.id, f"{learn}.md"))
+            for target in find(connection, zoo.id, f"{learn}.md"):
+                trace.erase(connection, target)
         (left,) = review_queue.items(connection, zoo.id, ids=[first])
         assert (left.document, golden.count(connection, zoo.id).queries) == (None, 0)
     assert f"{learn}.md" not in json.dumps(export())

@@ -9,7 +9,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from include.indexing.erasing import erase_document
-from include.store import datasets, forgotten, model_runs
+from include.store import datasets, model_runs, trained
 from include.store.datasets import Negative
 from include.store.pool import open_pool
 from tests.datasets.zoo import pair
@@ -87,8 +87,8 @@ def test_models_that_learned_from_it_are_named(pool: Pool) -> None:
         "reranker without a version, training (run cli/5)",
     ]  # fmt: skip
     with pool.connection() as connection:
-        assert forgotten.models_trained_on(connection, 1, URI) == named
-        assert forgotten.models_trained_on(connection, 1, "never.md") == []
+        assert trained.models_trained_on(connection, 1, URI) == named
+        assert trained.models_trained_on(connection, 1, "never.md") == []
     assert erase_document(pool, 1, URI).models == named
     assert erase_document(pool, 1, URI).models == named  # asked again: the hashes stay
 
@@ -104,6 +104,37 @@ def test_a_document_that_was_renamed_since(pool: Pool, settings: Settings, docum
     with pool.connection() as connection:
         assert [row.uri for row in datasets.pairs(connection, made.id)] == ["thing-1.md", "thing-2.md"]
     assert {table for table, _ in in_rows(settings, [MARKER])} == set()
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_models_are_named_by_every_name_and_again(edited: bool, pool: Pool, settings: Settings, documents: Path) -> None:
+    """Renamed since, as a passage and as a negative, by the new name, by it again, and by the old one."""
+    as_positive = _dataset(pool, ABOUT, name="positive")
+    as_negative = _dataset(pool, pair(2, negatives=(URI,)), name="negative")
+    _run(pool, as_positive, "dag/1", state="accepted", version=1, artifact="x")
+    _run(pool, as_negative, "dag/2", state="accepted", version=2, artifact="y")
+    _run(pool, _dataset(pool, OTHER, name="without"), "dag/3", state="accepted", version=3, artifact="z")
+    if edited:
+        (documents / URI).write_text(f"{MARKER} has moved.")
+        index(settings, "handbook", embedder=HashEmbedder())
+    (documents / URI).rename(documents / "renamed.md")
+    index(settings, "handbook", embedder=HashEmbedder())
+    named = ["reranker version 1 (run dag/1)", "reranker version 2 (run dag/2)"]
+    assert erase_document(pool, 1, "renamed.md").models == named
+    assert erase_document(pool, 1, "renamed.md").models == named
+    assert erase_document(pool, 1, URI).models == named
+
+
+def test_a_negative_is_known_by_its_text(pool: Pool, settings: Settings, documents: Path) -> None:
+    """Where no run says how it was called before."""
+    made = _dataset(pool, replace(pair(2), negatives=(Negative(URI, 0, len(TEXT), TEXT, 0.4),)), name="negative")
+    _run(pool, made, "dag/2", state="accepted", version=2, artifact="y")
+    (documents / URI).rename(documents / "renamed.md")
+    index(settings, "handbook", embedder=HashEmbedder())
+    with pool.connection() as connection:
+        connection.execute("delete from ragworks.run_document")
+    for _ in range(2):
+        assert erase_document(pool, 1, "renamed.md").models == ["reranker version 2 (run dag/2)"]
 
 
 def test_reports_of_trainings_and_promotions(pool: Pool, settings: Settings) -> None:

@@ -17,6 +17,7 @@ from include.evaluation.headings import sanity_queries
 from include.evaluation.relevance import covers, gains, ndcg, recall
 from include.output import Output
 from include.store import golden
+from include.store.forgotten import forget
 from include.store.golden import GoldenQuery, GoldenSpan
 from include.store.pool import open_pool
 from include.store.search import Hit
@@ -151,6 +152,32 @@ def test_forgetting_a_document_leaves_nothing_of_it(two: TwoGenerations) -> None
         assert list(golden.golden_queries(connection, two.collection)) == [GoldenQuery("both", (GoldenSpan("b.md"),))]
         assert connection.execute("select gate -> 'worst' from ragworks.generation").fetchone() == (gate["worst"][1:],)
         assert golden.forget_document(connection, two.collection, "a.md") == 0
+
+
+def test_the_name_of_a_forgotten_document_goes_out_of_other_queries(two: TwoGenerations) -> None:
+    """Question, answer and metadata; the hash is that of the new question, and of two that are one now one stays."""
+    b = (GoldenSpan("b.md"),)
+    with two.pool.connection() as connection:
+        golden.save(
+            connection,
+            two.collection,
+            [
+                GoldenQuery("What says a.md?", b, {"from": "a.md", "team": "x"}, answer="As a.md says."),
+                GoldenQuery("What says [forgotten]?", b, {"team": "y"}),
+                GoldenQuery("What says data.md?", b, {"from": ["a.md", "b.md"]}),
+                GoldenQuery("Whence a.md?", b),
+            ],
+        )
+        forget(connection, two.collection, "a.md")
+        found = list(golden.golden_queries(connection, two.collection))
+        again = golden.save(connection, two.collection, found)
+        assert list(golden.golden_queries(connection, two.collection)) == found
+    assert again == 3
+    assert found == [
+        GoldenQuery("What says [forgotten]?", b, {"team": "y"}),
+        GoldenQuery("What says data.md?", b, {"from": ["b.md"]}),
+        GoldenQuery("Whence [forgotten]?", b),
+    ]
 
 
 def _hit(document: str, start: int, end: int) -> Hit:

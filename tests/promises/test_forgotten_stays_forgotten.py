@@ -362,6 +362,44 @@ def test_never_seen_and_twice(settings: Settings, pages: Path) -> None:
     assert _live(settings) == {f"{n}.md" for n in range(9)}
 
 
+def test_the_only_document(settings: Settings, documents: Path, collection: Callable[..., str]) -> None:
+    """A source that lists nothing else is in order: runs go on as over any unchanged source."""
+    collection()
+    (documents / "jane.md").write_text(f"About {MARKER}.")
+    index(settings, "handbook", embedder=HashEmbedder())
+    _forget(settings, "jane.md")
+    for mode in ("incremental", "incremental", "rebuild", "incremental"):
+        result = index(settings, "handbook", embedder=HashEmbedder(), mode=mode)
+        assert (sum(result["plan"].values()), result["chunks"]["total"], result["quarantined"]) == (0, 0, 0)
+    assert query(settings, "select count(*) from ragworks.run where state = 'done'") == [(5,)]
+    (documents / "new.md").write_text("Something new.")
+    assert index(settings, "handbook", embedder=HashEmbedder())["plan"]["added"] == 1
+    assert _live(settings) == {"new.md"}
+
+
+def test_the_only_document_before_it_was_ever_seen(settings: Settings, documents: Path, collection: Callable[..., str]) -> None:
+    collection()
+    (documents / "other.md").write_text("Other.")
+    index(settings, "handbook", embedder=HashEmbedder())
+    _forget(settings, "jane.md")
+    _forget(settings, "other.md")
+    (documents / "other.md").rename(documents / "jane.md")
+    assert sum(index(settings, "handbook", embedder=HashEmbedder())["plan"].values()) == 0
+    (documents / "jane.md").unlink()
+    with pytest.raises(BadData, match="holds no documents"):  # now it is empty, whoever was forgotten
+        index(settings, "handbook", embedder=HashEmbedder())
+
+
+def test_the_only_row(settings: Settings, documents: Path, collection: Callable[..., str]) -> None:
+    write_rows(documents / "a.jsonl", [{"id": JSONL, "text": f"About {MARKER}."}])
+    collection(source={"type": "jsonl", "path": str(documents)})
+    index(settings, "handbook", embedder=HashEmbedder())
+    _forget(settings, JSONL)
+    for mode in ("incremental", "rebuild", "incremental"):
+        assert index(settings, "handbook", embedder=HashEmbedder(), mode=mode)["chunks"]["total"] == 0
+    assert query(settings, "select count(*) from ragworks.run where state = 'done'") == [(4,)]
+
+
 def test_undo_lets_a_file_in_again(settings: Settings, pages: Path) -> None:
     index(settings, "handbook", embedder=HashEmbedder())
     before = export(settings, "handbook")

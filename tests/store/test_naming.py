@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from include.store.naming import Name
+from include.store.naming import Name, documents_in
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,9 @@ def test_json() -> None:
         "stopped": "it would delete [forgotten]",
         "count": 3,
     }
+
+
+def test_what_json_is_about() -> None:
+    found = [{"document": "b", "text": "c"}]
+    assert documents_in({"documents": ["a", 7], "worst": [{"found": found}], "document": {"document": "d"}}) == {"a", "b", "d"}
+    assert documents_in({"documents": 12, "document": None}) == documents_in([None, "a"]) == set()
