@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from include.embedding.embedder import CANARY_TEXTS, CANARY_TOLERANCE
-from include.errors import BadData, Terminal, Transient
+from include.errors import BadData, ServiceUnavailable, Terminal, Transient
 from include.hashing import text_hash
 from include.indexing.batch import Prepared, chunk_rows, refusals, validate_chunks
 from include.indexing.estimate import host
+from include.indexing.lease import ClaimLost, Lease
 from include.indexing.reuse import canary_drift, reusable
 from include.lexical import bm25
 from include.quality.gates import check_rejections
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from include.store.generations import Generation
     from include.store.pool import Connection
     from include.store.runs import Run
-    from include.store.work_items import WorkItem
+    from include.store.work_items import Worker, WorkItem
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ FIRST_BATCH, MAX_BATCH = 400_000, 8_000_000  # characters: about 500 and 10,000 
 BATCH_SECONDS = 15.0  # aim: what a killed worker loses, and how often progress is committed
 BATCH_DOCUMENTS = 20_000
 POLL_SECONDS = 0.5
+MOST_LOST = 2  # batches, one after the other, that others took over: a machine that was asleep loses one
 LEAST_MEASURED = 2000  # tokens, to tell how fast a machine is
 
 
@@ -59,16 +61,17 @@ def drain(context: IndexContext, run: Run, target: Generation) -> int:
         return 0
     started = time.monotonic()
     with context.pool.connection() as connection, generations.attending(connection, target.id):
-        with work_items.worker(context.pool) as worker_id:
-            finished = _Worker(context.for_generation(target), run, target, worker_id, total).drain()
+        with work_items.worker(context.pool) as worker:
+            finished = _Worker(context.for_generation(target), run, target, worker, total).drain()
         runs.add_seconds(connection, run.id, "index", time.monotonic() - started)
     return finished
 
 
 class _Worker:
-    def __init__(self, context: IndexContext, run: Run, target: Generation, worker_id: int, total: int) -> None:
+    def __init__(self, context: IndexContext, run: Run, target: Generation, worker: Worker, total: int) -> None:
         self._context, self._run, self._target = context, run, target
-        self._collection, self._id, self._total, self._finished = target.collection_id, worker_id, total, 0
+        self._collection, self._total, self._finished = target.collection_id, total, 0
+        self._worker, self._id, self._lost = worker, worker.id, 0
         self._rebuild = run.mode == "rebuild" and target.id == run.generation_id
         self._characters = FIRST_BATCH
         self._canary_checked = False
@@ -130,10 +133,22 @@ class _Worker:
         self._characters = int(min(MAX_BATCH, max(FIRST_BATCH, self._characters * factor)))
 
     def _process(self, items: Sequence[WorkItem]) -> int:
+        try:
+            with Lease(self._worker, self._target.id, len(items)) as lease:
+                written = self._index(items, lease)
+        except ClaimLost:
+            self._give_back(items)
+            return 0
+        self._lost = 0
+        return written
+
+    def _index(self, items: Sequence[WorkItem], lease: Lease) -> int:
         prepared = self._prepare(items)
         if len(prepared) < len(items):
-            return self._give_back()
-        vectors, embedded = self._vectors(prepared)
+            raise ClaimLost
+        lease.sign()
+        vectors, embedded = self._vectors(prepared, lease)
+        lease.sign()
         limits = self._context.collection.chunking
         verdict = validate_chunks(prepared, vectors, max_tokens=limits.max_tokens, dimension=self._target.dimension)
         with self._context.pool.connection() as connection:
@@ -142,20 +157,32 @@ class _Worker:
                 raise Transient(f"generation {self._target.id} is {self._target.state}", "another run replaced it", "Run again")
             written = self._store(connection, prepared, vectors, embedded, verdict)
             if not work_items.complete(connection, self._target.id, self._id, [i.document_id for i in items]):
-                connection.rollback()
-                return self._give_back()
+                raise ClaimLost  # which rolls back
         logger.info("indexed %d documents, %d texts embedded", written, len(embedded))
         if verdict.failures:
             self._stop_if_too_many()
         return written
 
-    def _give_back(self) -> int:
-        """A document changed while it was worked on: let go of the batch; what is still wanted of it is claimed again."""
-        logger.info("a claim was lost to a newer change: the batch is done again")
+    def _give_back(self, items: Sequence[WorkItem]) -> None:
+        """Let go of a batch that others took over, or of which a document changed; what is still wanted is claimed again.
+
+        :raises Transient: others took over the one before too: workers could take the same work from each other for ever.
+        """
+        claimed = {item.document_id: item.content_hash for item in items}
         with self._context.pool.connection() as connection:
+            taken = work_items.taken_over(connection, self._target.id, self._id, claimed)
             work_items.release(connection, self._target.id, self._id)
             work_items.enqueue_pending(connection, self._collection, self._target.id, self._run.id)
-        return 0
+        if self._worker.connection.closed:
+            raise ServiceUnavailable("Postgres closed the connection that holds this worker's claims", "", "Run again")
+        if not taken:
+            logger.info("a claim was lost to a newer change: the batch is done again")
+            return
+        logger.warning("others took over %d documents: this worker showed no progress for too long", len(items))
+        self._lost += 1
+        if self._lost >= MOST_LOST:
+            why = f"it showed no progress for over {work_items.LEASE_SECONDS // 60} minutes"
+            raise Transient("other workers took this one's documents over twice", why, "Run again, on a faster machine")
 
     def _prepare(self, items: Sequence[WorkItem]) -> list[Prepared]:
         with self._context.pool.connection() as connection:
@@ -168,7 +195,7 @@ class _Worker:
             if (pieces := cut.get(item.content_hash)) is not None  # else another run replaced this version, and published
         ]
 
-    def _vectors(self, prepared: Sequence[Prepared]) -> tuple[dict[UUID, NDArray[np.float32]], dict[UUID, str]]:
+    def _vectors(self, prepared: Sequence[Prepared], lease: Lease) -> tuple[dict[UUID, NDArray[np.float32]], dict[UUID, str]]:
         """Vectors of all texts of the batch, and hash → uri of the document that made each new one be embedded."""
         pieces = {h: c for p in prepared for h, c in zip(p.hashes, p.chunks, strict=True)}
         with self._context.pool.connection() as connection:
@@ -177,11 +204,17 @@ class _Worker:
         first_seen = {h: p.item.uri for p in reversed(prepared) for h in p.hashes if h not in vectors}
         if first_seen:
             self._check_canary()
+            lease.sign()
+
+            def advance(count: int) -> None:
+                lease.sign()
+                self._context.progress.advance(count)
+
             done = f"{self._finished} of {self._total} documents indexed, embedding"
             self._context.progress.step(done, len(first_seen))
             started = time.monotonic()
             new = [pieces[h].text for h in first_seen]
-            made = self._context.embedder.embed_documents(new, self._context.progress.advance)
+            made = self._context.embedder.embed_documents(new, advance)
             self._seconds += time.monotonic() - started
             self._tokens += sum(pieces[h].tokens for h in first_seen)
             vectors.update(zip(first_seen, made, strict=True))

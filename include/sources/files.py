@@ -7,14 +7,15 @@ import posixpath
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from include.sources.location import compile_glob
+from include.sources.location import compile_glob, listed
 from include.sources.parse import parse, parser_fingerprint, type_of
-from include.sources.source import Document, SourceObject, Unreadable, one_by_one, too_large, unreadable
+from include.sources.source import Document, Unreadable, one_by_one, too_large, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from include.sources.location import Entry, Location
+    from include.sources.source import SourceObject
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +44,11 @@ class FilesSource:
                 return False
             return True
 
-        objects = [self._object(entry) for entry in self._location.walk(wanted)]
+        objects = listed(self._location.walk(wanted), self._parser)
         if ignored:
             types = ", ".join(f"{suffix} ({count})" for suffix, count in sorted(ignored.items()))
             logger.info("ignored %d files of types %s", ignored.total(), types)
-        return iter(sorted(objects, key=lambda obj: obj.uri))
+        return objects
 
     def read(self, obj: SourceObject) -> Iterator[Document]:
         """The one document of a file."""
@@ -64,11 +65,11 @@ class FilesSource:
         """Each file with its documents."""
         return one_by_one(self, objects)
 
-    def _object(self, entry: Entry) -> SourceObject:
+    def _parser(self, entry: Entry) -> str:
         parser = parser_fingerprint(type_of(entry.uri) or "text")
         if entry.size > self._max_bytes:
             parser += f":over-{self._max_bytes}"  # so that raising the limit reads it
-        return SourceObject(entry.uri, entry.fingerprint(parser), entry.size)
+        return parser
 
     def _bytes(self, obj: SourceObject) -> bytes:
         if obj.size > self._max_bytes:

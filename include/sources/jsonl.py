@@ -7,15 +7,16 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from include.sources.lines import Truncated, read_lines
-from include.sources.location import compile_glob
+from include.sources.location import compile_glob, listed
 from include.sources.rows import parse_row
-from include.sources.source import Document, SourceObject, Unreadable, one_by_one, too_large, unreadable
+from include.sources.source import Document, Unreadable, one_by_one, too_large, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from include.sources.lines import Line
     from include.sources.location import Location
+    from include.sources.source import SourceObject
 
 _PARSER = "jsonl:1"  # raise it when the same row may become another document
 
@@ -35,8 +36,7 @@ class JsonlSource:
     def listing(self) -> Iterator[SourceObject]:
         """Every jsonl file, sorted by uri."""
         parser = f"{_PARSER}:rows-{self._max_bytes}"  # so that another limit reads the rows again
-        entries = sorted(self._location.walk(self._matches), key=lambda entry: entry.uri)
-        return (SourceObject(entry.uri, entry.fingerprint(parser), entry.size) for entry in entries)
+        return listed(self._location.walk(self._matches), lambda _: parser)
 
     def read(self, obj: SourceObject) -> Iterator[Document]:
         """The rows of one file in their order; of those with the same id the first stands, the others are problems."""

@@ -45,16 +45,18 @@ class LocalFolder:
     def __init__(self, root: Path, shown: str, *, single: bool) -> None:
         self._root, self._shown, self._single = root, shown, single
 
-    def walk(self, wanted: Callable[[str], bool]) -> list[Entry]:
+    def walk(self, wanted: Callable[[str], bool]) -> Iterator[Entry]:
         """Every wanted file; links to files are followed, links to folders are not (they may be loops)."""
         try:
             status = os.stat(self._root)
             if stat.S_ISDIR(status.st_mode):
-                return self._walk(wanted)
+                yield from self._walk(wanted)
+                return
         except OSError as error:
             raise self._listing_failed(error) from error
         if stat.S_ISREG(status.st_mode) and self._single:
-            return [_entry(_readable(self._root.name), status)]
+            yield _entry(_readable(self._root.name), status)
+            return
         raise BadConfiguration(f"source.path {self._shown}", *_NOT_A_FOLDER)
 
     def open(self, uri: str) -> io.BufferedReader:
@@ -73,14 +75,15 @@ class LocalFolder:
             raise Unreadable(f"cannot read {uri}: it is not a regular file; remove it or exclude it with source.glob")
         return guarded(os.fdopen(descriptor, "rb", buffering=0), translate)
 
-    def _walk(self, wanted: Callable[[str], bool]) -> list[Entry]:
-        skipped: list[str] = []
-        found = ((uri, _status(item)) for uri, item in _files(os.fspath(self._root), skipped) if wanted(uri))
-        entries = [_entry(uri, status) for uri, status in found if status is not None]
+    def _walk(self, wanted: Callable[[str], bool]) -> Iterator[Entry]:
+        skipped, first = 0, ""
+        for uri, item in _files(os.fspath(self._root)):
+            if item is None:
+                skipped, first = skipped + 1, first or uri
+            elif wanted(uri) and (status := _status(item)) is not None:
+                yield _entry(uri, status)
         if skipped:
-            what = "skipped %d links to folders or special files under %s, first %s"
-            logger.warning(what, len(skipped), self._shown, skipped[0])
-        return entries
+            logger.warning("skipped %d links to folders or special files under %s, first %s", skipped, self._shown, first)
 
     def _listing_failed(self, error: OSError) -> RagworksError:
         where = os.fspath(error.filename) if error.filename else os.fspath(self._root)
@@ -99,8 +102,8 @@ class LocalFolder:
         )
 
 
-def _files(root: str, skipped: list[str]) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """(uri, entry) of all files that are not hidden; the names of other things go to ``skipped``."""
+def _files(root: str) -> Iterator[tuple[str, os.DirEntry[str] | None]]:
+    """(uri, entry) of all files that are not hidden; (uri, None) of what is neither a file nor a folder."""
     folders = [("", root)]
     while folders:
         prefix, folder = folders.pop()
@@ -111,10 +114,8 @@ def _files(root: str, skipped: list[str]) -> Iterator[tuple[str, os.DirEntry[str
                 uri = prefix + _readable(item.name)
                 if item.is_dir(follow_symlinks=False):
                     folders.append((uri + "/", item.path))
-                elif _is_document(item):
-                    yield uri, item
                 else:
-                    skipped.append(uri)
+                    yield uri, item if _is_document(item) else None
 
 
 def _is_document(item: os.DirEntry[str]) -> bool:

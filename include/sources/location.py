@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 from fsspec.utils import glob_translate  # type: ignore[import-untyped, unused-ignore]
 
 from include.errors import BadConfiguration
+from include.sources.source import SourceObject
+from include.sources.spool import in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from _typeshed import WriteableBuffer
 
@@ -40,7 +42,7 @@ class Entry:
 class Location(Protocol):
     """A folder, or a single file, in some store."""
 
-    def walk(self, wanted: Callable[[str], bool]) -> list[Entry]:
+    def walk(self, wanted: Callable[[str], bool]) -> Iterator[Entry]:
         """All files whose uri is wanted, hidden ones aside, in any order.
 
         :raises BadConfiguration: the path does not exist or may not be read.
@@ -55,6 +57,15 @@ class Location(Protocol):
         :raises ServiceUnavailable: the store does not answer.
         """
         ...
+
+
+def listed(entries: Iterable[Entry], parser: Callable[[Entry], str]) -> Iterator[SourceObject]:
+    """The objects of a whole walk, sorted by uri; they wait in a temporary file.
+
+    :param parser: which version of a parser reads an entry.
+    """
+    rows = ((entry.uri, entry.fingerprint(parser(entry)), entry.size) for entry in entries)
+    return (SourceObject(*row) for row in in_order(rows, 3))
 
 
 class _Guarded(io.RawIOBase):

@@ -17,7 +17,7 @@ from include.sources.source import Unreadable
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +53,16 @@ class RemoteFolder:
             raise BadConfiguration(f"source.path {self._url}", _reason(error), fix) from error
         self._root = str(root).rstrip("/")
 
-    def walk(self, wanted: Callable[[str], bool]) -> list[Entry]:
-        """Every wanted file."""
+    def walk(self, wanted: Callable[[str], bool]) -> Iterator[Entry]:
+        """Every wanted file. A store that lists a tree in one call is held in memory as it answers."""
         try:
             top = self._top()
             if top["type"] == "directory":
-                return self._told(self._walk(wanted))
+                yield from self._told(self._walk(wanted))
+                return
             if self._single:
-                return self._told([self._entry(self._root.rsplit("/", 1)[-1], top)])
+                yield from self._told([self._entry(self._root.rsplit("/", 1)[-1], top)])
+                return
         except RagworksError:
             raise
         except Exception as error:  # every store has its own family of exceptions
@@ -95,15 +97,13 @@ class RemoteFolder:
         stream.peek(1)  # the first request is sent here, where it can be sent again
         return stream
 
-    def _walk(self, wanted: Callable[[str], bool]) -> list[Entry]:
-        entries = []
+    def _walk(self, wanted: Callable[[str], bool]) -> Iterator[Entry]:
         for info in self._infos():
             uri = str(info["name"])[len(self._root) :].removeprefix("/")  # a key may begin with a slash of its own
             if info["type"] != "file" or uri.endswith("/"):  # a console's "folder" is an empty object
                 continue
             if not any(hidden(part) for part in uri.split("/")) and wanted(uri.lstrip("/")):
-                entries.append(self._entry(uri, info))
-        return entries
+                yield self._entry(uri, info)
 
     def _infos(self) -> Iterable[dict[str, Any]]:
         if _lists_flat(self._fs):
@@ -124,11 +124,13 @@ class RemoteFolder:
         size, version = int(info.get("size") or 0), _version(info)
         return Entry(uri, size, f"{size}-{version}", "" if version else f":racy-{uuid.uuid4().hex}")
 
-    def _told(self, entries: list[Entry]) -> list[Entry]:
-        unknown = sum(1 for entry in entries if entry.racy)
+    def _told(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        unknown = 0
+        for entry in entries:
+            unknown += bool(entry.racy)
+            yield entry
         if unknown:
             logger.warning("%s tells no etag or time of %d files: they are read in every run", self._url, unknown)
-        return entries
 
     def _is_folder(self, uri: str) -> bool:
         return not (self._single and self._root.rsplit("/", 1)[-1] == uri and not self._fs.isdir(self._root))

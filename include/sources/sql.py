@@ -65,7 +65,7 @@ class SqlSource:
 
         The connection is closed before the first row comes out; rows wait in a temporary file.
         """
-        return self._grouped(in_order(self._stamps()))
+        return self._grouped(in_order(self._stamps(), 2))
 
     def read(self, obj: SourceObject) -> Iterator[Document]:
         """The document of one row."""

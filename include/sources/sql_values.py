@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from hashlib import blake2b
@@ -23,6 +24,9 @@ _LONGEST_STAMP = 64  # characters; a longer one is hashed
 # CURRENT_TIMESTAMP tick once a second. The same windows as for local files.
 _RACY = dt.timedelta(milliseconds=50)
 _RACY_WHOLE_SECONDS = dt.timedelta(seconds=2)
+_EPOCHS = (1, 10**3, 10**6, 10**9)  # a second, in the units in which numbers count time since 1970
+_EARLIEST, _LATEST = 10**9, 10**10  # seconds: 2001 to 2286; what no unit brings there is a counter
+_DIGITS = re.compile(r"[1-9]\d{9,18}(\.\d{1,9})?")
 
 
 def plain(value: Any) -> Json:
@@ -78,6 +82,18 @@ def racy(value: Any, clock: Sequence[dt.datetime]) -> bool:
         return any(abs(now - value) <= window for now in clock if (now.tzinfo is None) == (value.tzinfo is None))
     if isinstance(value, dt.date):
         return any(value in (now.date(), (now - _RACY_WHOLE_SECONDS).date()) for now in clock)
+    return isinstance(value, int | float | Decimal) and _racy_number(value, clock)
+
+
+def _racy_number(value: int | float | Decimal, clock: Sequence[dt.datetime]) -> bool:
+    """Whether the number is a time of this moment: seconds since 1970, or thousandths, millionths, billionths of them."""
+    if not math.isfinite(value):
+        return False
+    for unit in _EPOCHS:
+        if _EARLIEST * unit <= value < _LATEST * unit:
+            window = (_RACY if value % unit or value % 1 else _RACY_WHOLE_SECONDS).total_seconds()
+            seconds = float(value / unit)
+            return any(abs(now.timestamp() - seconds) <= window for now in clock if now.tzinfo)
     return False
 
 
@@ -92,7 +108,9 @@ def clocks(database_now: Any) -> list[dt.datetime]:
     return [moment for moment in found if moment.tzinfo] + plain_times + in_utc
 
 
-def _parsed(text: str) -> dt.datetime | dt.date | None:
+def _parsed(text: str) -> dt.datetime | dt.date | Decimal | None:
+    if _DIGITS.fullmatch(text):
+        return Decimal(text)
     try:
         return dt.date.fromisoformat(text) if len(text) <= 10 else dt.datetime.fromisoformat(text)
     except ValueError:

@@ -1,7 +1,8 @@
 """The shared queue: documents whose chunks a generation still lacks, claimed by any number of workers.
 
 A claim holds while its worker lives: every worker keeps a session advisory lock, which the server drops when the
-connection ends, so the items of a killed worker are free at once. The lease bounds a worker that hangs.
+connection ends, so the items of a killed worker are free at once. The lease bounds a worker that hangs: one that works
+renews it (:mod:`include.indexing.lease`), however long a batch takes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from psycopg.rows import class_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from uuid import UUID
 
     from include.store.pool import Connection, Pool
@@ -22,18 +23,19 @@ LEASE_SECONDS = 1800
 SUSPECT_ATTEMPTS, MAX_ATTEMPTS = 2, 5  # workers that died over an item: after so many it is worked on alone, or refused
 WORKER_LOCK = 0x5257  # advisory lock class; the second key is the worker's id
 
-_FREE = (
-    "(worker is null or lease_until < now() or not exists (select from pg_locks l where l.locktype = 'advisory'"
+_LIVES = (
+    "exists (select from pg_locks l where l.locktype = 'advisory'"
     f" and l.classid = {WORKER_LOCK} and l.objid = worker::oid and l.granted"
-    " and l.database = (select oid from pg_database where datname = current_database())))"
+    " and l.database = (select oid from pg_database where datname = current_database()))"
 )
+_FREE = f"(worker is null or lease_until < now() or not {_LIVES})"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
     """A document to chunk and embed.
 
-    :param attempts: claims that were never ended in order, this one included.
+    :param attempts: this claim, and those before it whose worker died; one that only hung is not counted.
     """
 
     document_id: int
@@ -44,16 +46,27 @@ class WorkItem:
     attempts: int
 
 
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Who claims.
+
+    :param connection: the one whose end frees what it claimed; for nothing but :func:`renew`.
+    """
+
+    id: int
+    connection: Connection
+
+
 @contextmanager
-def worker(pool: Pool) -> Iterator[int]:
-    """A worker id whose claims are valid until the block or the process ends."""
+def worker(pool: Pool) -> Iterator[Worker]:
+    """A worker whose claims are valid until the block or the process ends."""
     with pool.connection() as connection:
         row = connection.execute("select nextval('ragworks.worker_id')::int").fetchone()
         worker_id = int(row[0]) if row else 0
         connection.execute("select pg_advisory_lock(%s, %s)", (WORKER_LOCK, worker_id))
         connection.commit()
         try:
-            yield worker_id
+            yield Worker(worker_id, connection)
         finally:
             if not connection.closed and not connection.broken:
                 connection.execute("select pg_advisory_unlock(%s, %s)", (WORKER_LOCK, worker_id))
@@ -92,18 +105,20 @@ def enqueue_pending(connection: Connection, collection: int, generation_id: int,
 def claim(connection: Connection, generation_id: int, worker_id: int, *, characters: int, limit: int) -> list[WorkItem]:
     """Take the next free items, up to about ``characters`` of text and ``limit`` documents; at least one if any is free.
 
-    An item over which workers died is taken alone, after the others.
+    An item over which workers died is taken alone, after the others. One whose worker lives, but let its lease run out, is
+    taken over without being held against the item: slow work would end as a document that kills.
     """
     with connection.cursor(row_factory=class_row(WorkItem)) as cursor:
         return cursor.execute(
-            "with free as (select document_id, characters, attempts >= %(suspect)s as suspect from ragworks.work_item"
+            "with free as (select document_id, characters, attempts >= %(suspect)s as suspect,"
+            f"  worker is not null and {_LIVES} as hung from ragworks.work_item"
             f"  where generation_id = %(g)s and {_FREE} order by attempts >= %(suspect)s, document_id limit %(limit)s"
             "  for update skip locked),"
-            " batch as (select document_id from (select document_id, suspect,"
+            " batch as (select document_id, hung from (select document_id, suspect, hung,"
             "  sum(characters) over (order by suspect, document_id) - characters as before,"
             "  row_number() over (order by suspect, document_id) as n from free) s"
             "  where before < %(characters)s and (n = 1 or not suspect))"
-            " update ragworks.work_item w set worker = %(worker)s, attempts = attempts + 1,"
+            " update ragworks.work_item w set worker = %(worker)s, attempts = attempts + (not hung)::int,"
             f" lease_until = now() + interval '{LEASE_SECONDS} seconds'"
             " from batch, ragworks.document d where w.generation_id = %(g)s and w.document_id = batch.document_id"
             " and d.id = w.document_id returning w.document_id, d.uri, w.content_hash, w.characters, w.run_id, w.attempts",
@@ -115,6 +130,35 @@ def claim(connection: Connection, generation_id: int, worker_id: int, *, charact
                 "suspect": SUSPECT_ATTEMPTS,
             },
         ).fetchall()
+
+
+def renew(worker: Worker, generation_id: int) -> int:
+    """Begin the lease of what this worker holds anew.
+
+    :return: items that it still holds: fewer than it claimed when others took some over, or documents changed.
+    """
+    with worker.connection.transaction():
+        # Not those that another transaction has locked: a plan takes the items of changed documents out.
+        worker.connection.execute(
+            f"update ragworks.work_item set lease_until = now() + interval '{LEASE_SECONDS} seconds'"
+            " where generation_id = %(g)s and document_id in (select document_id from ragworks.work_item"
+            "  where generation_id = %(g)s and worker = %(w)s for update skip locked)",
+            {"g": generation_id, "w": worker.id},
+        )
+        row = worker.connection.execute(
+            "select count(*) from ragworks.work_item where generation_id = %s and worker = %s", (generation_id, worker.id)
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def taken_over(connection: Connection, generation_id: int, worker_id: int, claimed: Mapping[int, UUID]) -> bool:
+    """Whether others hold some of what this worker claimed, in the version (document → content hash) that it claimed."""
+    row = connection.execute(
+        "select from ragworks.work_item w join unnest(%s::bigint[], %s::uuid[]) c (document_id, content_hash)"
+        " using (document_id, content_hash) where w.generation_id = %s and w.worker <> %s limit 1",
+        (list(claimed), list(claimed.values()), generation_id, worker_id),
+    ).fetchone()
+    return row is not None
 
 
 def complete(connection: Connection, generation_id: int, worker_id: int, documents: Sequence[int]) -> bool:

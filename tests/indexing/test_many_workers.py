@@ -86,13 +86,13 @@ def test_a_dead_workers_items_come_back(settings: Settings, documents: Path, col
     with open_context(settings, "handbook", embedder=HashEmbedder()) as context:
         plan = plan_run(context, "run")
         with work_items.worker(context.pool) as dead, context.pool.connection() as connection:
-            taken = work_items.claim(connection, plan.generation, dead, characters=10_000, limit=1000)
+            taken = work_items.claim(connection, plan.generation, dead.id, characters=10_000, limit=1000)
             assert 0 < len(taken) < 120
             with work_items.worker(context.pool) as other, context.pool.connection() as second:
                 connection.commit()
-                mine = work_items.claim(second, plan.generation, other, characters=10**9, limit=1000)
+                mine = work_items.claim(second, plan.generation, other.id, characters=10**9, limit=1000)
                 assert {i.document_id for i in taken}.isdisjoint(i.document_id for i in mine)
-                work_items.release(second, plan.generation, other)
+                work_items.release(second, plan.generation, other.id)
         assert index_shard(context, "run") == 120
 
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import time
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -217,6 +218,23 @@ def test_a_store_error_is_an_outage(tmp_path: Path, opened: Opener) -> None:
             source.listing()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_listing_is_not_held(tmp_path: Path, opened: Opener) -> None:
+    for number in range(5000):
+        (tmp_path / f"page-{number % 7}-{number:05}.md").touch()
+    (tmp_path / "rows.jsonl").touch()
+    for kind, glob, count in (("files", "**/*", 5000), ("jsonl", "**/*.md", 5000)):
+        source = opened(tmp_path, kind, glob=glob)
+        list(source.listing())  # what is imported and kept by the first
+        tracemalloc.start()
+        listing = source.listing()
+        first = next(listing)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 5000 * 40, "as one list they take over 400 bytes a file"
+        uris = [first.uri, *(obj.uri for obj in listing)]
+        assert (len(uris), uris) == (count, sorted(uris))
 
 
 def test_fingerprint_is_stable_until_the_file_changes(tmp_path: Path, opened: Opener) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import math
 import sqlite3
 import tracemalloc
 from contextlib import closing, contextmanager
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -18,6 +21,7 @@ from include.collection_file import Collection
 from include.errors import BadConfiguration, ServiceUnavailable
 from include.sources import open_source
 from include.sources.sql import SqlSource
+from include.sources.sql_values import racy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -253,6 +257,61 @@ def test_a_stamp_of_this_second_may_stand_for_two_versions(shop: Shop) -> None:
     first, second = stamps(shop), stamps(shop)
     assert first["a"] != second["a"]
     assert first["b"] == second["b"]
+
+
+@pytest.mark.parametrize("unit", [1, 10**3, 10**6, 10**9])
+@pytest.mark.parametrize("kind", [int, float, Decimal, str])
+def test_a_number_of_this_second_may_stand_for_two_versions(unit: int, kind: Callable[[Any], Any]) -> None:
+    second = 1_796_000_000
+    clock = [
+        dt.datetime.fromtimestamp(second + 0.7, dt.UTC),
+        dt.datetime.fromtimestamp(second + 9000, dt.UTC).replace(tzinfo=None),
+    ]
+    assert racy(kind(second * unit), clock)
+    assert racy(kind((second - 1) * unit), clock)
+    assert not racy(kind((second - 2) * unit), clock)
+    assert not racy(kind((second + 9000) * unit), clock)  # a clock without a zone does not say which moment it is
+    if unit > 1:  # finer than a second
+        assert racy(kind(second * unit + unit * 68 // 100), clock)
+        assert not racy(kind(second * unit + unit * 6 // 10), clock)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        7,
+        123_456_789,
+        10**15,
+        2**80,
+        -1_796_000_000,
+        True,
+        0.5,
+        math.nan,
+        math.inf,
+        Decimal("NaN"),
+        Decimal("Infinity"),
+        "1",
+        "",
+    ],
+)
+def test_a_counter_is_no_time(value: Any) -> None:
+    assert not racy(value, [dt.datetime.fromtimestamp(1_796_000_000, dt.UTC)])
+
+
+def test_a_second_update_within_the_second_of_an_epoch_is_seen(second_database: str, tmp_path: Path) -> None:
+    for shop, now in (
+        (_sqlite(tmp_path / "epoch.db"), "unixepoch()"),
+        (_postgres(second_database), "extract(epoch from now())"),
+    ):
+        number = "integer" if shop.url.startswith("sqlite") else "bigint"
+        query = f"select id, text, cast(version as {number}) as version from article"
+        shop.run(f"alter table article add column version {number}")
+        shop.run(f"insert into article (id, text, version) values ('a', 'x', cast({now} as {number})), ('b', 'y', 4711)")
+        first = stamps(shop, query=query, updated_at="version")
+        shop.run("update article set text = 'second'")
+        second = stamps(shop, query=query, updated_at="version")
+        assert first["a"] != second["a"]
+        assert first["b"] == second["b"]
 
 
 def test_a_zone_does_not_change_a_fingerprint(second_database: str) -> None:
