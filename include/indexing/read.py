@@ -210,7 +210,6 @@ class ObjectReader:
 
     def _affected(self) -> int:
         """Have unchanged objects read again because of what this run read elsewhere; returns how many."""
-        quarantine.resolve_vanished(self._connection, self._collection)
         waiting = quarantine.orphaned_duplicates(self._connection, self._collection)
         return objects.add_again(self._connection, self._collection, sorted(waiting))
 
