@@ -50,6 +50,7 @@ def index_dag(collection: Collection) -> DAG:
             collection=name,
             mode=MODE,
             allow_deletes="{{ params.allow_deletes }}",
+            acknowledge="{{ params.acknowledge }}",
             workers="{{ params.workers }}",
         )
         index = IndexShardOperator.partial(

@@ -36,6 +36,7 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("quarantine", parents=[common], help="documents that were refused, and why")
     parser.add_argument("name", help="collection")
     parser.add_argument("--retry", action="store_true", help="have the next run read them again")
+    parser.add_argument("--acknowledge", action="store_true", help="have runs go on without them; they stay in quarantine")
     parser.set_defaults(run=show_quarantine)
     parser = commands.add_parser("export", parents=[common], help="every live chunk, one JSON line each")
     parser.add_argument("name", help="collection")
@@ -143,20 +144,24 @@ def _took(run: Run) -> str:
 
 
 def show_quarantine(args: argparse.Namespace, settings: Settings, output: Output) -> None:
-    """Show open rows, or have them read again."""
+    """Show open rows, have them read again, or let runs go on without them."""
     from include.store import collections, quarantine
     from include.store.pool import open_pool
 
     with open_pool(settings) as pool, pool.connection() as connection:
         collection = collections.collection_id(connection, args.name)
+        acknowledged = quarantine.acknowledge_shown(connection, collection) if args.acknowledge else 0
         rows = quarantine.open_rows(connection, collection)
         retried = _retry(connection, collection) if args.retry else 0
-    output.result({"collection": args.name, "quarantined": [asdict(r) for r in rows], "retried": retried})
+    found = {"collection": args.name, "quarantined": [asdict(r) for r in rows]}
+    output.result({**found, "retried": retried, "acknowledged": acknowledged})
     output.table(
         ("document", "where", "expectation", "why", "tries", "since (UTC)", "next try"),
         [(r.uri, r.locator, r.expectation, r.detail, r.attempts, _minute(r.first_seen), _minute(r.retry_at)) for r in rows],
     )
     output.line(f"{len(rows)} in quarantine")
+    if args.acknowledge:
+        output.line(f"{acknowledged} acknowledged: they no longer stop: ragworks index {args.name}")
     if args.retry:
         output.line(f"{retried} files will be read again by: ragworks index {args.name}")
 
@@ -166,9 +171,9 @@ def _minute(moment: datetime | None) -> str:
 
 
 def _retry(connection: Connection, collection: int) -> int:
-    from include.store import documents, objects, quarantine
+    from include.store import objects, quarantine
 
-    documents.retry_rejected(connection, collection)
+    quarantine.make_due(connection, collection)
     return objects.forget_fingerprints(connection, collection, quarantine.open_objects(connection, collection))
 
 

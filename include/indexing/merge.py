@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from include.errors import Transient
-from include.quality.gates import check_deletions, check_rejections
+from include.quality.gates import check_deletions, check_losses, check_rejections
 from include.store import changes, chunk_merge, chunks, documents, generations, quarantine, runs, work_items
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def check(context: IndexContext, connection: Connection, run: Run, target: Gener
     limits = context.collection.validation
     sizes = changes.sizes(connection, collection, target.id)
     rejected = quarantine.count_open(connection, collection, target.id)[1]
-    check_rejections(rejected, sizes.awaiting_publication(target), limits)
+    check_rejections(rejected, sizes.awaiting_publication(target), limits, held=sizes.held)
     live = generations.live_generation(connection, collection)
     if live is not None:
         of_live = sizes if live.id == target.id else changes.sizes(connection, collection, live.id)
@@ -41,6 +41,19 @@ def check(context: IndexContext, connection: Connection, run: Run, target: Gener
         # A person allowed what this run's plan showed, not what another run's listing may have missed since.
         allowed = run.allow_deletes and set(removed) <= runs.deleted_uris(connection, run.id)
         check_deletions(len(removed), of_live.held, sizes.wanted, limits, allow=allowed, examples=removed)
+        lost = changes.lacking(connection, collection, live.id, target.id) if target.state == "building" else []
+        check_losses(target.id, lost, of_live.held, limits, allow=run.allow_deletes)
+
+
+def remove(connection: Connection, held: Generation) -> int:
+    """Take out what the source no longer has, with the quarantine rows of it; the gate has let it go.
+
+    :return: chunk rows deleted.
+    """
+    quarantine.resolve_vanished(connection, held.collection_id)
+    deleted = chunks.remove_unwanted(connection, held)
+    quarantine.resolve_outdated(connection, held.collection_id)
+    return deleted
 
 
 def publish_changes(context: IndexContext, connection: Connection, run: Run, live: Generation) -> bool:
@@ -54,15 +67,16 @@ def publish_changes(context: IndexContext, connection: Connection, run: Run, liv
     unscrubbed = bool(live.metrics.get("unscrubbed"))
     if not unscrubbed and not changes.any_change(connection, live.collection_id, live.id):
         chunk_merge.drop_staged(connection, live)
+        remove(connection, live)
         return False
     context.progress.step("publish", None)
     documents.move_renamed(connection, live.collection_id, live.id)
     written, deleted = chunk_merge.merge_staged(connection, live)
-    deleted += chunks.remove_unwanted(connection, live)
+    deleted += remove(connection, live)
     chunks.refresh_metadata(connection, live.id)
     if unscrubbed:
         deleted += chunks.remove_outdated(connection, live)
         generations.clear_unscrubbed(connection, live.id)
     runs.add_counts(connection, run.id, written=written, deleted=deleted)
-    quarantine.acknowledge(connection, live.collection_id)
+    quarantine.acknowledge(connection, live.collection_id, live.id)
     return True

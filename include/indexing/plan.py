@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from include.errors import BadData
 from include.indexing.estimate import EXACT, SAMPLE, Estimate, describe_estimate, estimate
 from include.indexing.listing import TO_READ, differences
+from include.indexing.merge import remove
 from include.indexing.read import ObjectReader
 from include.indexing.signing import sign_missing
 from include.indexing.spec import describe_difference, generation_spec, spec_hash
 from include.indexing.target import choose_target
 from include.privacy.scrub import open_scrubber
 from include.quality.gates import check_deletions, check_rejections
-from include.store import changes, collections, generations, objects, quarantine, runs, work_items
+from include.store import changes, chunks, collections, generations, objects, quarantine, runs, work_items
 
 if TYPE_CHECKING:
     from include.indexing.context import IndexContext
@@ -95,14 +96,12 @@ class _Planner:
         reads = self._list()
         target, note = self._target()
         self._checkpoint()
-        quarantine.resolve_vanished(self._connection, self._collection)
         if reads or quarantine.orphaned_duplicates(self._connection, self._collection):
             ObjectReader(self._context, self._connection, self._collection, self._run, self._checkpoint).read()
             reads = objects.count_by_kind(self._connection)  # with those that others made it read again
         if self._context.collection.near_duplicates.threshold is not None and not self._dry:
             sign_missing(self._connection, self._collection, self._context.progress, self._checkpoint)
         self._note_scrubbing()
-        quarantine.resolve_vanished(self._connection, self._collection)
         quarantine.resolve_outdated(self._connection, self._collection)
         quarantine.retry_due(self._connection, self._collection)
         return self._compare(target, reads, note)
@@ -158,6 +157,9 @@ class _Planner:
         scrubber = open_scrubber(self._context.collection.privacy)
         if collections.replace_scrub(self._connection, self._collection, scrubber.fingerprint if scrubber else ""):
             generations.flag_unscrubbed(self._connection, self._collection)
+            for built in generations.generations(self._connection, self._collection):
+                if built.state == "building":  # it may hold an earlier version in place of one that it refused
+                    chunks.remove_outdated(self._connection, built)
             objects.mark_unread(self._connection, self._collection)  # else an earlier version with the raw text stays live
 
     def _compare(self, target: Generation, reads: dict[str, int], note: str) -> Plan:
@@ -174,10 +176,14 @@ class _Planner:
         held = sizes.held if live is None or live.id == target.id else self._held(live)
         removed = changes.deletions(self._connection, self._collection, (live or target).id) if counts.get("deleted") else []
         stopped = self._stopped(removed, held, sizes.wanted, counting, sizes.awaiting_publication(target))
-        listed = {action: counts.get(action, 0) for action in ACTIONS} | {"unchanged": sizes.wanted - touched}
+        unchanged = sizes.wanted - sizes.refused - touched
+        listed = {action: counts.get(action, 0) for action in ACTIONS} | {"unchanged": unchanged}
         idle = target.state == "live" and not (
             pending or touched or counts.get("deleted") or counting or stopped or runs.ended_badly(self._connection, self._run)
         )
+        if idle:
+            remove(self._connection, target)  # what was refused and never shown leaves without a publication
+            found = quarantine.count_open(self._connection, self._collection, target.id)[0]
         return Plan(self._run.id, target.id, listed, pending, found, expected, reads, note, stopped, idle)
 
     def _held(self, generation: Generation) -> int:
@@ -200,7 +206,7 @@ class _Planner:
             check_deletions(
                 len(removed), max(held, len(removed)), wanted, limits, allow=self._run.allow_deletes, examples=removed
             )
-            check_rejections(rejected, accepted, limits)
+            check_rejections(rejected, accepted, limits, held=held)
             if not wanted and not held and not rejected and not self._forgotten():
                 raise BadData(*_nothing_found(self._context))
         except BadData as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from include.errors import BadData, Transient
 from include.evaluation.generation_gate import compare_generations
-from include.indexing.merge import CATCH_UPS, Behind, check, publish_changes
+from include.indexing.merge import CATCH_UPS, Behind, check, publish_changes, remove
 from include.indexing.serving import keep_serving
 from include.indexing.worker import drain
 from include.quality.gates import check_quality
@@ -125,7 +125,7 @@ def _publish_once(context: IndexContext, key: str) -> Outcome:
                 work_items.clear_out_of_service(connection, target.collection_id)
                 generations.drop_old(connection, target.collection_id, keep=context.collection.generations.keep)
                 documents.collect_garbage(connection, target.collection_id)
-            quarantine.acknowledge(connection, target.collection_id)
+            quarantine.acknowledge(connection, target.collection_id, target.id)
             runs.supersede_running(connection, run)
             runs.add_seconds(connection, run.id, "publish", time.monotonic() - started)
             runs.finish_run(connection, run.id, "done")
@@ -207,7 +207,7 @@ def _publish(context: IndexContext, connection: Connection, run: Run, target: Ge
         raise Transient(f"generation {target.id} is of an embedder that was left meanwhile", "another one serves", "Run again")
     check(context, connection, run, target)
     context.progress.step("publish", None)
-    chunks.remove_unwanted(connection, target)
+    remove(connection, target)
     chunks.refresh_metadata(connection, target.id)
     generations.make_live(connection, target)
     collections.hold_spec(connection, target.collection_id, None)

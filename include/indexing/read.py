@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import unicodedata
 from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -209,7 +210,6 @@ class ObjectReader:
 
     def _affected(self) -> int:
         """Have unchanged objects read again because of what this run read elsewhere; returns how many."""
-        quarantine.resolve_vanished(self._connection, self._collection)
         waiting = quarantine.orphaned_duplicates(self._connection, self._collection)
         return objects.add_again(self._connection, self._collection, sorted(waiting))
 
@@ -243,12 +243,17 @@ def _columns(
         "uri": [d.uri for d in batch],
         "duplicate_of": duplicates,
         "problem": [d.problem or None for d in batch],
-        "visible_characters": [1 if d.problem else len(d.text.strip()) for d in batch],
+        "visible_characters": [int(bool(d.problem) or _shows(d.text)) for d in batch],
         "size": [d.size for d in batch],
         "control_characters": [len(_CONTROL.findall(d.text)) for d in batch],
         "missing_metadata": [", ".join(k for k in required if d.metadata.get(k) in (None, "")) or None for d in batch],
     }
     return columns, [f"{d.uri} {d.locator}".strip() for d in batch]
+
+
+def _shows(text: str) -> bool:
+    """Whether anything of it is visible: a zero-width space is neither a space to Python nor a token to a model."""
+    return any(not c.isspace() and unicodedata.category(c) not in ("Cf", "Cc") for c in text)
 
 
 def _duplicate(document: Document, held_elsewhere: dict[str, str]) -> str | None:

@@ -112,13 +112,19 @@ class _Worker:
         """Quarantine a document over which one worker after the other died."""
         problem = f"{item.attempts - 1} workers died over it (out of memory?); split the document, or give workers more memory"
         with self._context.pool.connection() as connection:
-            documents.reject_content(connection, self._target.id, {item.document_id: item.content_hash})
-            owners = documents.owners(connection, self._collection, [item.uri])
-            found = Refusal(owners.get(item.uri, item.uri), item.uri, "", "chunk", "survives", problem, self._target.id)
-            quarantine.save_refusals(connection, self._collection, self._run.id, [found])
+            if documents.reject_content(connection, self._target.id, {item.document_id: item.content_hash}):
+                owners = documents.owners(connection, self._collection, [item.uri])
+                found = Refusal(owners.get(item.uri, item.uri), item.uri, "", "chunk", "survives", problem, self._target.id)
+                self._quarantine(connection, [found], {item.uri: item.run_id})
             work_items.complete(connection, self._target.id, self._id, [item.document_id])
         logger.warning("quarantined a document: %s", problem)
         self._stop_if_too_many()
+
+    def _quarantine(self, connection: Connection, found: Sequence[Refusal], queued_by: Mapping[str, int]) -> None:
+        """Save refusals, also with the documents of the runs that queued them."""
+        quarantine.save_refusals(connection, self._collection, self._run.id, found)
+        for run_id in set(queued_by.values()):
+            runs.add_quarantined(connection, run_id, [(r.uri, r.detail) for r in found if queued_by[r.uri] == run_id])
 
     def _keep_rate(self) -> None:
         """Keep how fast this machine embeds, for the next plan; a handful of texts says little."""
@@ -250,13 +256,16 @@ class _Worker:
         good = [p for p in prepared if p.item.document_id not in verdict.failures]
         refused = [p for p in prepared if p.item.document_id in verdict.failures]
         rows = chunk_rows(good, vectors, bm25.recorded(self._target.spec), packed=self._target.packed)
-        chunks.write_documents(connection, self._target, [p.item.document_id for p in good], rows, run_id=self._run.id)
+        contents = {p.item.document_id: p.item.content_hash for p in good}
+        chunks.write_documents(connection, self._target, contents, rows, run_id=self._run.id)
         quarantine.resolve_documents(connection, self._target.id, [p.item.uri for p in good])
         if refused:
-            documents.reject_content(connection, self._target.id, {p.item.document_id: p.item.content_hash for p in refused})
-            objects = documents.owners(connection, self._collection, [p.item.uri for p in refused])
-            found = refusals(refused, verdict.failures, objects, self._target.id)
-            quarantine.save_refusals(connection, self._collection, self._run.id, found)
+            contents = {p.item.document_id: p.item.content_hash for p in refused}
+            present = documents.reject_content(connection, self._target.id, contents)
+            shown = [p for p in refused if p.item.document_id in present]
+            objects = documents.owners(connection, self._collection, [p.item.uri for p in shown])
+            found = refusals(shown, verdict.failures, objects, self._target.id)
+            self._quarantine(connection, found, {p.item.uri: p.item.run_id for p in shown})
             logger.warning("quarantined %d documents whose chunks failed validation", len(refused))
         reports.save_report(
             connection, self._run.id, "chunks",
@@ -275,7 +284,9 @@ class _Worker:
             rejected = quarantine.count_open(connection, self._collection, self._target.id)[1]
             sizes = changes.sizes(connection, self._collection, self._target.id)
             try:
-                check_rejections(rejected, sizes.awaiting_publication(self._target), self._context.collection.validation)
+                check_rejections(
+                    rejected, sizes.awaiting_publication(self._target), self._context.collection.validation, held=sizes.held
+                )
             except BadData as error:
                 runs.finish_run(connection, self._run.id, "failed", str(error))
                 connection.commit()

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from include.evaluation.gate_report import GateReport
 
 
+SMALLEST_BATCH = 40  # of a collection that holds so many: fewer new documents are judged as if they were so many
+
+
 def allowed_rejections(batch: int, max_rejected: float) -> int:
     """How many rows of a batch may be rejected.
 
@@ -20,19 +23,23 @@ def allowed_rejections(batch: int, max_rejected: float) -> int:
     return max(1, int(max_rejected * batch)) if max_rejected > 0 else 0
 
 
-def check_rejections(rejected: int, accepted: int, validation: Validation) -> None:
+def check_rejections(rejected: int, accepted: int, validation: Validation, *, held: int = 0) -> None:
     """Stop a batch with too many rejected rows.
 
     :param rejected: open quarantine rows that no publication has gone by.
     :param accepted: documents waiting to be published.
+    :param held: live documents: in a large collection a few bad ones shall not keep the good ones out.
     :raises BadData: more than ``validation.max_rejected`` of the batch.
     """
     batch = rejected + accepted
-    if rejected > allowed_rejections(batch, validation.max_rejected):
+    allowed = allowed_rejections(max(batch, min(held, SMALLEST_BATCH)), validation.max_rejected)
+    if rejected > allowed:
         raise BadData(
             f"{rejected} of {batch} new or changed documents were rejected ({rejected / batch:.1%})",
-            f"validation.max_rejected is {validation.max_rejected:.1%}; nothing was published, the live index is as it was",
-            "See `ragworks quarantine NAME`, repair the source and run again, or raise the limit",
+            f"validation.max_rejected is {validation.max_rejected:.1%}, which allows {allowed}; nothing was published, the live"
+            " index is as it was",
+            "See `ragworks quarantine NAME`; repair the source and run again, or go on without them: `ragworks quarantine NAME"
+            " --acknowledge` (in Airflow: acknowledge), or raise the limit",
         )
 
 
@@ -51,11 +58,30 @@ def check_deletions(vanished: int, held: int, wanted: int, validation: Validatio
     if wanted and share <= validation.max_deleted:
         return
     why = f"validation.max_deleted is {validation.max_deleted:.1%}" if wanted else "the source lists nothing at all"
-    shown = ", ".join(examples[:10]) + (f" and {vanished - 10} more" if vanished > 10 else "")
     raise BadData(
-        f"this run would delete {vanished} of {held} documents ({share:.1%}): {shown}",
+        f"this run would delete {vanished} of {held} documents ({share:.1%}): {_listed(examples)}",
         f"{why}; nothing was removed",
         "If the source is right, run once with --allow-deletes (in Airflow: allow_deletes); if not, repair the source",
+    )
+
+
+def check_losses(generation: int, lost: list[str], held: int, validation: Validation, *, allow: bool) -> None:
+    """Keep a built generation from going live when it lacks too much of what the live one shows and the source still has.
+
+    :param generation: the built one.
+    :param lost: uris of these documents: it refused them, and every earlier version.
+    :param held: live documents.
+    :param allow: a person said so, for this run.
+    :raises BadData: they are more than ``validation.max_deleted`` of the live documents.
+    """
+    if allow or not lost or len(lost) / held <= validation.max_deleted:
+        return
+    raise BadData(
+        f"generation {generation} would lose {len(lost)} of {held} documents ({len(lost) / held:.1%}) that are live and still"
+        f" in the source: {_listed(lost)}",
+        f"it refused them, and validation.max_deleted is {validation.max_deleted:.1%}; the live index is as it was",
+        "See `ragworks quarantine NAME`; repair what refuses them or change the settings back; if they may go, run once with"
+        " --allow-deletes (in Airflow: allow_deletes)",
     )
 
 
@@ -77,3 +103,7 @@ def check_quality(report: GateReport, limit: float) -> None:
         f" documents found worst: {worst}",
         f"Change the settings back, or take it all the same: ragworks activate NAME {report.built_generation}",
     )
+
+
+def _listed(uris: list[str]) -> str:
+    return ", ".join(uris[:10]) + (f" and {len(uris) - 10} more" if len(uris) > 10 else "")

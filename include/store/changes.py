@@ -36,11 +36,11 @@ _SIZES = """
 with held as (select document_id, version_hash from ragworks.generation_document where generation_id = %(g)s and not staged),
 wanted as (select d.id, d.version_hash, r.document_id is not null as is_rejected from ragworks.desired_document d
            left join ragworks.rejection r
-             on r.generation_id = %(g)s and r.document_id = d.id and r.content_hash = d.content_hash
+             on r.generation_id = %(g)s and r.document_id = d.id and r.content_hash = d.content_hash and not r.again
            where d.collection_id = %(c)s and d.wanted)
 select count(w.id), count(h.document_id), count(w.id) filter (where not w.is_rejected),
        count(w.id) filter (where not w.is_rejected and h.version_hash is distinct from w.version_hash),
-       count(h.document_id) filter (where w.id is null)
+       count(h.document_id) filter (where w.id is null), count(w.id) filter (where w.is_rejected and h.document_id is null)
 from wanted w full join held h on h.document_id = w.id
 """
 
@@ -54,6 +54,7 @@ class Sizes:
     :param accepted: wanted and not refused.
     :param pending: of these, differing from what is held.
     :param leaving: held and no longer wanted.
+    :param refused: wanted, and not held in any version because the present one was refused.
     """
 
     wanted: int = 0
@@ -61,6 +62,7 @@ class Sizes:
     accepted: int = 0
     pending: int = 0
     leaving: int = 0
+    refused: int = 0
 
     def awaiting_publication(self, target: Generation) -> int:
         """Documents that publishing ``target``, of which these are the sizes, adds or changes for those who query."""
@@ -94,6 +96,18 @@ def deletions(connection: Connection, collection: int, generation_id: int) -> li
     """The documents that the generation holds and the source no longer has, by uri."""
     rows = connection.execute(
         "select uri from ragworks.changes(%s, %s) where action = 'deleted' order by uri", (collection, generation_id)
+    )
+    return [str(row[0]) for row in rows]
+
+
+def lacking(connection: Connection, collection: int, live_id: int, built_id: int) -> list[str]:
+    """The documents that the source has and the live generation shows, but not the one built to replace it, by uri."""
+    rows = connection.execute(
+        "select d.uri from ragworks.desired_document d join ragworks.generation_document l"
+        " on l.generation_id = %s and l.document_id = d.id and not l.staged"
+        " where d.collection_id = %s and d.wanted and not exists (select from ragworks.generation_document b"
+        "  where b.generation_id = %s and b.document_id = d.id and not b.staged) order by d.uri",
+        (live_id, collection, built_id),
     )
     return [str(row[0]) for row in rows]
 

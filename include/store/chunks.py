@@ -49,21 +49,31 @@ class ChunkRow:
 
 
 def write_documents(
-    connection: Connection, target: Generation, documents: Sequence[int], rows: Sequence[ChunkRow], *, run_id: int | None = None
+    connection: Connection,
+    target: Generation,
+    contents: Mapping[int, UUID],
+    rows: Sequence[ChunkRow],
+    *,
+    run_id: int | None = None,
 ) -> None:
     """Write all chunks of some documents where publish will find them, with the state that says so.
 
     The state is taken from the document rows as they are: the caller checks in the same transaction that they did not
     change meanwhile (:func:`include.store.work_items.complete`).
+
+    :param contents: of each document, the content that was cut: its present one, or the earlier version that stands in for it.
     """
+    documents = list(contents)
     if target.state == "live":  # publish merges them
-        connection.execute(sql.SQL("delete from {} where document_id = any(%s)").format(target.staged), (list(documents),))
+        connection.execute(sql.SQL("delete from {} where document_id = any(%s)").format(target.staged), (documents,))
         _copy_staged(connection, target, rows)
     else:
         _delete_chunks(connection, target, documents)
         _copy_chunks(connection, target, rows)
     connection.execute(
-        "delete from ragworks.rejection where generation_id = %s and document_id = any(%s)", (target.id, list(documents))
+        "delete from ragworks.rejection r using unnest(%s::bigint[], %s::uuid[]) as n (id, content_hash)"
+        " join ragworks.document d using (id, content_hash) where r.generation_id = %s and r.document_id = d.id",
+        (documents, list(contents.values()), target.id),
     )
     counts = dict.fromkeys(documents, 0)
     for row in rows:
@@ -71,12 +81,22 @@ def write_documents(
     connection.execute(
         "insert into ragworks.generation_document"
         " (generation_id, document_id, staged, content_hash, version_hash, metadata, acl, chunks, run_id)"
-        " select %s, d.id, %s, d.content_hash, d.version_hash, d.metadata, d.acl, n.chunks, %s"
-        " from unnest(%s::bigint[], %s::int[]) as n (id, chunks) join ragworks.document d on d.id = n.id"
+        " select %(g)s, d.id, %(staged)s, n.content_hash, coalesce(e.version_hash, d.version_hash),"
+        "  coalesce(e.metadata, d.metadata), d.acl, n.chunks, %(run)s"
+        " from unnest(%(ids)s::bigint[], %(contents)s::uuid[], %(chunks)s::int[]) as n (id, content_hash, chunks)"
+        " join ragworks.document d on d.id = n.id left join ragworks.earlier_version e"
+        "  on e.generation_id = %(g)s and e.document_id = n.id and e.content_hash = n.content_hash"
         " on conflict (generation_id, document_id, staged) do update set content_hash = excluded.content_hash,"
         " version_hash = excluded.version_hash, metadata = excluded.metadata, acl = excluded.acl, chunks = excluded.chunks,"
         " run_id = excluded.run_id",
-        (target.id, target.state == "live", run_id, list(documents), [counts[d] for d in documents]),
+        {
+            "g": target.id,
+            "staged": target.state == "live",
+            "run": run_id,
+            "ids": documents,
+            "contents": list(contents.values()),
+            "chunks": [counts[d] for d in documents],
+        },
     )
 
 
@@ -146,7 +166,7 @@ def remove_unwanted(connection: Connection, target: Generation) -> int:
     return deleted
 
 
-def remove_outdated(connection: Connection, live: Generation) -> int:
+def remove_outdated(connection: Connection, held: Generation) -> int:
     """Delete the chunks of documents whose held text is not their present one, as when the present one was refused.
 
     :return: chunk rows deleted.
@@ -154,9 +174,9 @@ def remove_outdated(connection: Connection, live: Generation) -> int:
     rows = connection.execute(
         "delete from ragworks.generation_document g using ragworks.document d where g.generation_id = %s"
         " and d.id = g.document_id and d.content_hash <> g.content_hash returning g.document_id",
-        (live.id,),
+        (held.id,),
     )
-    return _delete_chunks(connection, live, [row[0] for row in rows])
+    return _delete_chunks(connection, held, [row[0] for row in rows])
 
 
 def remove_deleted(connection: Connection, target: Generation) -> int:

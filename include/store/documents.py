@@ -106,7 +106,7 @@ def move_renamed(connection: Connection, collection: int, generation_id: int) ->
     connection.execute("delete from ragworks.document d using moved where d.id = moved.id")
     moved = connection.execute(
         "update ragworks.document d set uri = moved.uri, object_uri = moved.object_uri, version_hash = moved.version_hash,"
-        " metadata = moved.metadata, acl = moved.acl, state = 'present', updated_at = now()"
+        " content_hash = moved.content_hash, metadata = moved.metadata, acl = moved.acl, state = 'present', updated_at = now()"
         " from moved where d.id = moved.old_id"
     ).rowcount
     # Should the old file come back as it was, it has to be read: its document went with the new name.
@@ -119,22 +119,29 @@ def move_renamed(connection: Connection, collection: int, generation_id: int) ->
     return moved
 
 
-def reject_content(connection: Connection, generation_id: int, contents: Mapping[int, UUID]) -> None:
-    """Note by document that a generation refused the chunks of this content: not tried again there until it changes."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "insert into ragworks.rejection (generation_id, document_id, content_hash) values (%s, %s, %s)"
-            " on conflict (generation_id, document_id) do update set content_hash = excluded.content_hash",
-            [(generation_id, document, content_hash) for document, content_hash in contents.items()],
-        )
+def reject_content(connection: Connection, generation_id: int, contents: Mapping[int, UUID]) -> set[int]:
+    """Note by document that a generation refused the chunks of this content: not tried again there until it changes.
 
-
-def retry_rejected(connection: Connection, collection: int) -> None:
-    """Let refused contents be tried again."""
+    :return: the documents of which it is the present content; of the others it was to stand in for that.
+    """
+    parameters = (generation_id, list(contents), list(contents.values()))
+    rows = connection.execute(
+        "insert into ragworks.rejection (generation_id, document_id, content_hash)"
+        " select %s, d.id, d.content_hash from unnest(%s::bigint[], %s::uuid[]) as refused (id, content_hash)"
+        " join ragworks.document d using (id, content_hash)"
+        " on conflict (generation_id, document_id) do update set content_hash = excluded.content_hash, again = false,"
+        "  earlier_hash = case when rejection.content_hash = excluded.content_hash then rejection.earlier_hash end"
+        " returning document_id",
+        parameters,
+    ).fetchall()
     connection.execute(
-        "delete from ragworks.rejection r using ragworks.generation g where g.id = r.generation_id and g.collection_id = %s",
-        (collection,),
+        "update ragworks.rejection r set earlier_hash = e.content_hash from ragworks.earlier_version e"
+        " join (select %s::bigint as g, * from unnest(%s::bigint[], %s::uuid[])) as refused (g, id, content_hash)"
+        "  on e.generation_id = refused.g and e.document_id = refused.id and e.content_hash = refused.content_hash"
+        " where r.generation_id = e.generation_id and r.document_id = e.document_id",
+        parameters,
     )
+    return {int(row[0]) for row in rows}
 
 
 def collect_garbage(connection: Connection, collection: int) -> None:

@@ -45,6 +45,11 @@ class QuarantineRow:
 
 FIRST_RETRY, LAST_RETRY = "10 minutes", "1 day"  # between two tries: doubled each time, up to the last
 _BACKOFF = f"now() + least(interval '{LAST_RETRY}', interval '{FIRST_RETRY}' * power(2, least({{attempts}}, 20) - 1))"
+# Of a document that is gone from the source, too, as long as its removal is not published.
+_REJECTION = (
+    "select from ragworks.rejection r join ragworks.desired_document d on d.id = r.document_id"
+    " and d.content_hash = r.content_hash where r.generation_id = q.generation_id and d.uri = q.uri"
+)
 _SELECT_OPEN = (
     "select uri, locator, stage, expectation, detail, attempts, acknowledged_at is not null as acknowledged, first_seen,"
     " last_seen, retry_at from ragworks.quarantine where resolved_at is null"
@@ -104,44 +109,60 @@ def resolve_objects(connection: Connection, collection: int, since: datetime, ob
 
 
 def resolve_documents(connection: Connection, generation_id: int, uris: Sequence[str]) -> None:
-    """Close a generation's rows of documents whose chunks passed."""
+    """Close a generation's rows of documents whose chunks passed; not where an earlier version's did, in place of theirs."""
     connection.execute(
-        "update ragworks.quarantine set resolved_at = now() where generation_id = %s and uri = any(%s) and resolved_at is null",
+        "update ragworks.quarantine q set resolved_at = now() where generation_id = %s and uri = any(%s)"
+        f" and resolved_at is null and not exists ({_REJECTION})",
         (generation_id, list(uris)),
     )
 
 
 def retry_due(connection: Connection, collection: int) -> int:
-    """Let contents be tried again whose chunks a generation refused, when their time has come.
+    """Let contents be tried again whose chunks a generation refused, when their time has come; their rows stay open.
 
     :return: how many.
     """
     return connection.execute(
-        "delete from ragworks.rejection r using ragworks.quarantine q, ragworks.document d where q.collection_id = %s"
-        " and q.stage = 'chunk' and q.resolved_at is null and q.retry_at <= now() and r.generation_id = q.generation_id"
-        " and d.id = r.document_id and d.collection_id = q.collection_id and d.uri = q.uri",
+        "update ragworks.rejection r set again = true, earlier_hash = null from ragworks.quarantine q, ragworks.document d"
+        " where q.collection_id = %s and q.stage = 'chunk' and q.resolved_at is null and q.retry_at <= now()"
+        " and r.generation_id = q.generation_id and d.id = r.document_id and d.collection_id = q.collection_id"
+        " and d.uri = q.uri and not r.again",
         (collection,),
     ).rowcount
 
 
-def resolve_outdated(connection: Connection, collection: int) -> None:
-    """Close the rows of refused chunks whose document has another content by now, or left.
+def make_due(connection: Connection, collection: int) -> None:
+    """Have the next run try refused chunks again."""
+    connection.execute(
+        "update ragworks.quarantine set retry_at = now() where collection_id = %s and stage = 'chunk' and resolved_at is null",
+        (collection,),
+    )
 
-    One that is to be tried again stays open until it passes, with its count of tries.
+
+def resolve_outdated(connection: Connection, collection: int) -> None:
+    """Close the rows of refused chunks whose document has another content by now, or was removed.
+
+    One that is to be tried again stays open until it passes, with its count of tries. A refusal without an open row is
+    forgotten: nobody would see it, and nothing would try that content again.
     """
     connection.execute(
         "update ragworks.quarantine q set resolved_at = now()"
-        " where collection_id = %s and stage = 'chunk' and resolved_at is null and not exists"
-        " (select from ragworks.rejection r join ragworks.desired_document d on d.id = r.document_id and d.wanted"
-        "  and d.content_hash = r.content_hash where r.generation_id = q.generation_id and d.uri = q.uri)"
-        " and not exists (select from ragworks.work_item w join ragworks.desired_document d on d.id = w.document_id"
-        "  and d.wanted and d.content_hash = w.content_hash where w.generation_id = q.generation_id and d.uri = q.uri)",
+        f" where collection_id = %s and stage = 'chunk' and resolved_at is null and not exists ({_REJECTION})",
+        (collection,),
+    )
+    connection.execute(
+        "delete from ragworks.rejection r using ragworks.document d where d.id = r.document_id and d.collection_id = %s"
+        " and not exists (select from ragworks.quarantine q where q.collection_id = d.collection_id and q.uri = d.uri"
+        "  and q.stage = 'chunk' and q.generation_id = r.generation_id and q.resolved_at is null)",
         (collection,),
     )
 
 
 def resolve_vanished(connection: Connection, collection: int) -> None:
-    """Close the rows of objects that left the source, and have those read again should they return."""
+    """Close the rows of objects that left the source, and have those read again should they return.
+
+    Only where their removal is published: a listing that the gate refused may have missed them.
+    """
     connection.execute(
         "with gone as (update ragworks.quarantine q set resolved_at = now() from ragworks.source_object o"
         "  where q.collection_id = %(c)s and q.resolved_at is null and o.collection_id = %(c)s and o.uri = q.object_uri"
@@ -154,7 +175,8 @@ def resolve_vanished(connection: Connection, collection: int) -> None:
 def orphaned_duplicates(connection: Connection, collection: int) -> list[str]:
     """Objects that hold a row refused as a duplicate whose uri no other object holds any more: they must be read again."""
     rows = connection.execute(
-        "select distinct q.object_uri from ragworks.quarantine q where q.collection_id = %(c)s and q.resolved_at is null"
+        "select distinct q.object_uri from ragworks.quarantine q join ragworks.source_object o on o.uri = q.object_uri"
+        " and o.collection_id = q.collection_id and o.state = 'present' where q.collection_id = %(c)s and q.resolved_at is null"
         " and q.expectation = 'uri_unique' and not exists (select from ragworks.desired_document d"
         "  where d.collection_id = %(c)s and d.uri = q.uri and d.wanted)",
         {"c": collection},
@@ -162,23 +184,46 @@ def orphaned_duplicates(connection: Connection, collection: int) -> list[str]:
     return [str(row[0]) for row in rows]
 
 
-def acknowledge(connection: Connection, collection: int) -> None:
-    """A run was published without the open rows: they no longer count as part of a batch."""
+def acknowledge(connection: Connection, collection: int, generation_id: int) -> None:
+    """A run was published without the open rows: they no longer count as part of a batch.
+
+    :param generation_id: what was published; what another one refused, it is still to be judged by.
+    """
     connection.execute(
         "update ragworks.quarantine set acknowledged_at = now() where collection_id = %s and resolved_at is null"
-        " and acknowledged_at is null",
-        (collection,),
+        " and acknowledged_at is null and (generation_id is null or generation_id = %s)",
+        (collection, generation_id),
     )
 
 
-# What an index that nobody asks but evaluations refused is missing from no answer.
-_OF_CANDIDATE = "exists (select from ragworks.generation g where g.id = quarantine.generation_id and g.state = 'candidate')"
+def acknowledge_shown(connection: Connection, collection: int, before: datetime | None = None) -> int:
+    """A person has seen the open rows: the next run goes on without them.
+
+    :param before: of those that were refused by then; None: all.
+    :return: rows that counted until now.
+    """
+    return connection.execute(
+        "update ragworks.quarantine set acknowledged_at = now() where collection_id = %s and resolved_at is null"
+        f" and acknowledged_at is null and {_ASKED} and (%s::timestamptz is null or first_seen < %s)",
+        (collection, before, before),
+    ).rowcount
+
+
+# What was refused by an index that answers nobody, or only evaluations, is missing from no answer.
+_ASKED = (
+    "(generation_id is null or exists (select from ragworks.generation g where g.id = quarantine.generation_id"
+    " and g.state in ('live', 'building')))"
+)
+_STILL_LISTED = (
+    "not exists (select from ragworks.source_object o where o.collection_id = quarantine.collection_id"
+    " and o.uri = quarantine.object_uri and o.state = 'vanished')"
+)
 
 
 def open_rows(connection: Connection, collection: int) -> list[QuarantineRow]:
     """All open rows of a collection, by uri."""
     with connection.cursor(row_factory=class_row(QuarantineRow)) as cursor:
-        statement = f"{_SELECT_OPEN} and collection_id = %s and not {_OF_CANDIDATE} order by uri, locator"
+        statement = f"{_SELECT_OPEN} and collection_id = %s and {_ASKED} order by uri, locator"
         return cursor.execute(statement, (collection,)).fetchall()
 
 
@@ -192,10 +237,10 @@ def open_objects(connection: Connection, collection: int) -> list[str]:
 
 
 def count_open(connection: Connection, collection: int, generation_id: int | None = None) -> tuple[int, int]:
-    """(open rows, those of them that count against publishing this generation)."""
+    """(open rows, those of them that count against publishing this generation: not of what leaves the source)."""
     row = connection.execute(
-        f"select count(*) filter (where not {_OF_CANDIDATE}),"
-        " count(*) filter (where acknowledged_at is null and (generation_id is null or generation_id = %s))"
+        f"select count(*) filter (where {_ASKED}), count(*) filter (where acknowledged_at is null"
+        f"  and (generation_id is null or generation_id = %s) and {_STILL_LISTED})"
         " from ragworks.quarantine where collection_id = %s and resolved_at is null",
         (generation_id, collection),
     ).fetchone()

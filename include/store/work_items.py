@@ -75,13 +75,16 @@ def worker(pool: Pool) -> Iterator[Worker]:
 def enqueue_pending(connection: Connection, collection: int, generation_id: int, run_id: int) -> int:
     """Queue every wanted document whose content the generation neither holds nor has staged.
 
-    A live generation's renamed documents need no work: publish gives them the rows that they had.
+    A live generation's renamed documents need no work: publish gives them the rows that they had. Of a document that a new
+    generation refused, the version is queued that the live one shows.
 
     :return: items now in the queue.
     """
     connection.execute(
         "delete from ragworks.work_item w where generation_id = %s and not exists (select from ragworks.desired_document d"
-        " where d.id = w.document_id and d.wanted and d.content_hash = w.content_hash)",
+        " where d.id = w.document_id and d.wanted and d.content_hash = w.content_hash)"
+        " and not exists (select from ragworks.earlier_version e where e.generation_id = w.generation_id"
+        "  and e.document_id = w.document_id and e.content_hash = w.content_hash)",
         (generation_id,),
     )
     connection.execute(
@@ -91,10 +94,19 @@ def enqueue_pending(connection: Connection, collection: int, generation_id: int,
         " select %(g)s, d.id, d.content_hash, length(t.text), %(run)s from ragworks.desired_document d"
         " join ragworks.document_text t on t.collection_id = d.collection_id and t.content_hash = d.content_hash"
         " where d.collection_id = %(c)s and d.wanted and not exists (select from ragworks.rejection r"
-        "  where r.generation_id = %(g)s and r.document_id = d.id and r.content_hash = d.content_hash)"
+        "  where r.generation_id = %(g)s and r.document_id = d.id and r.content_hash = d.content_hash and not r.again)"
         " and not exists (select from ragworks.generation_document g where g.generation_id = %(g)s"
         "  and g.document_id = d.id and g.content_hash = d.content_hash)"
         " and not exists (select from moved where moved.new_id = d.id)"
+        " on conflict (generation_id, document_id) do nothing",
+        {"g": generation_id, "c": collection, "run": run_id},
+    )
+    connection.execute(
+        "insert into ragworks.work_item (generation_id, document_id, content_hash, characters, run_id)"
+        " select e.generation_id, e.document_id, e.content_hash, length(t.text), %(run)s from ragworks.earlier_version e"
+        " join ragworks.document_text t on t.collection_id = %(c)s and t.content_hash = e.content_hash"
+        " where e.generation_id = %(g)s and not e.is_rejected and not exists (select from ragworks.generation_document h"
+        "  where h.generation_id = e.generation_id and h.document_id = e.document_id)"
         " on conflict (generation_id, document_id) do nothing",
         {"g": generation_id, "c": collection, "run": run_id},
     )
@@ -168,7 +180,9 @@ def complete(connection: Connection, generation_id: int, worker_id: int, documen
     """
     removed = connection.execute(
         "delete from ragworks.work_item w using ragworks.document d where w.generation_id = %s and w.document_id = any(%s)"
-        " and w.worker = %s and d.id = w.document_id and d.content_hash = w.content_hash",
+        " and w.worker = %s and d.id = w.document_id and (d.content_hash = w.content_hash or exists (select"
+        "  from ragworks.earlier_version e where e.generation_id = w.generation_id and e.document_id = w.document_id"
+        "  and e.content_hash = w.content_hash))",
         (generation_id, list(documents), worker_id),
     ).rowcount
     return removed == len(documents)

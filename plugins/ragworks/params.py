@@ -38,6 +38,15 @@ def index_params() -> dict[str, Param]:
                 "Switch this on for one run when the documents are really gone: `plan` lists them."
             ),
         ),
+        "acknowledge": Param(
+            False,
+            type="boolean",
+            title="Go on without refused documents",
+            description_md=(
+                "A run stops when more than `validation.max_rejected` of it is refused. Switch this on for one run when you "
+                "looked at those in quarantine and the others shall go live without them; what is refused from then on counts."
+            ),
+        ),
         "workers": Param(
             1,
             type="integer",

@@ -85,7 +85,8 @@ def test_inspecting(ragworks: Callable[..., Any]) -> None:
     detail = ragworks("runs", "handbook", "--run", str(run), "--json")
     assert [d["uri"] for d in detail["documents"]] == ["animals.md", "physics.txt"]
     assert {r["suite"] for r in detail["validation"]} == {"documents", "chunks"}
-    assert ragworks("quarantine", "handbook", "--json")["quarantined"] == []
+    quarantined = {"collection": "handbook", "quarantined": [], "retried": 0, "acknowledged": 0}
+    assert ragworks("quarantine", "handbook", "--json") == quarantined
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,22 @@ def test_a_deletion_is_published_with_nothing_to_embed(
     assert [event["extra"]["deleted"] for event in result.events] == [1]
 
 
+def test_a_person_lets_a_run_go_on_without_refused_documents(
+    handbook: str, run_dag: Callable[..., DagRunResult], settings: Settings, documents: Path
+) -> None:
+    run_dag("index_handbook")
+    for name in ("one", "two"):
+        (documents / f"{name}.md").write_text("")
+    (documents / "pools.md").write_text("# Pools\n\nEdited.\n")
+    stopped = run_dag("index_handbook")
+    assert (stopped.state, stopped.tasks["plan"], stopped.tries["plan"]) == ("failed", ["failed"], 1)
+    assert run_dag("index_handbook", acknowledge=True).state == "success"
+    assert any("Edited." in row["text"] for row in export(settings, handbook))
+    for name in ("three", "four"):  # what it refuses itself is no person's word
+        (documents / f"{name}.md").write_text("")
+    assert run_dag("index_handbook", acknowledge=True).state == "failed"
+
+
 def test_a_plan_says_what_would_be_done_and_does_nothing(
     handbook: str, run_dag: Callable[..., DagRunResult], settings: Settings, documents: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

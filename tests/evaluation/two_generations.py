@@ -97,18 +97,18 @@ class TwoGenerations:
                 dimension=embedder.dimension, storage="halfvec", rebuild=False,
             )  # fmt: skip
             found = connection.execute(
-                "select d.id, t.text from ragworks.desired_document d join ragworks.document_text t using (content_hash)"
-                " where wanted and uri <> all(%s)",
+                "select d.id, t.text, content_hash from ragworks.desired_document d"
+                " join ragworks.document_text t using (content_hash) where wanted and uri <> all(%s)",
                 (list(without),),
             ).fetchall()
             tokenizer, settings = embedder.tokenizer, Chunking(**chunking)
-            pieces = [(i, c) for i, text in found for c in chunk_document(text, tokenizer, settings)]
+            pieces = [(i, c) for i, text, _ in found for c in chunk_document(text, tokenizer, settings)]
             vectors = embedder.embed_documents([c.text for _, c in pieces])
             rows = [
                 chunks.ChunkRow(i, c.ordinal, c.start, c.end, c.tokens, text_hash(c.text), None, v)
                 for (i, c), v in zip(pieces, vectors, strict=True)
             ]
-            chunks.write_documents(connection, made, [i for i, _ in found], rows)
+            chunks.write_documents(connection, made, {i: content for i, _, content in found}, rows)
             generations.build_index(connection, made, m=16, ef_construction=64)
             if live:
                 generations.make_live(connection, made)

@@ -20,6 +20,7 @@ from ragworks.params import index_params
     [
         ({"mode": "everything"}, "mode 'everything'.*incremental, plan, rebuild"),
         ({"allow_deletes": "maybe"}, "allow_deletes 'maybe'"),
+        ({"acknowledge": "maybe"}, "acknowledge 'maybe'"),
         ({"workers": "0"}, "workers '0'.*1 to 32"),
         ({"workers": 33}, "workers 33"),
         ({"workers": "many"}, "workers 'many'"),

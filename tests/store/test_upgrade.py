@@ -38,6 +38,8 @@ FIRST_LAYOUT = (
     "create index chunks_1_hnsw on ragworks.chunks_1 using hnsw (embedding halfvec_cosine_ops)",
     "drop table ragworks.embedding_rate, ragworks.golden_span, ragworks.golden_query, ragworks.forgotten",
     "drop function ragworks.changes",
+    "drop view ragworks.earlier_version",
+    "alter table ragworks.rejection drop column again, drop column earlier_hash",
     "alter table ragworks.document_text drop column signature",
     "alter table ragworks.collection drop column held_spec, drop column scrub",
     "alter table ragworks.run drop column estimate, drop column reads, drop column tokens, drop column scrubbed",

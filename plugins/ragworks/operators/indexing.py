@@ -14,6 +14,7 @@ from ragworks.params import MAX_WORKERS, MODES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from airflow.sdk import Context
 
@@ -34,11 +35,12 @@ class PlanIndexOperator(BaseOperator, SkipMixin):
     :param collection: name of the collection (templated).
     :param mode: ``incremental``, ``plan``, ``rebuild`` or ``rollback``, which plans nothing (templated).
     :param allow_deletes: let the run remove more than ``validation.max_deleted`` (templated).
+    :param acknowledge: what was refused before this run does not stop it (templated).
     :param workers: how many workers share the embedding at most, 1 to 32 (templated).
     :param run_key: names the run; a retry with the same key goes on with it (templated).
     """
 
-    template_fields: Sequence[str] = ("collection", "mode", "allow_deletes", "workers", "run_key")
+    template_fields: Sequence[str] = ("collection", "mode", "allow_deletes", "acknowledge", "workers", "run_key")
     inherits_from_skipmixin = True
     ui_color = "#e8f0fe"
 
@@ -48,6 +50,7 @@ class PlanIndexOperator(BaseOperator, SkipMixin):
         collection: str,
         mode: str = "incremental",
         allow_deletes: bool | str = False,
+        acknowledge: bool | str = False,
         workers: int | str = 1,
         run_key: str = RUN_KEY,
         **kwargs: Any,
@@ -56,6 +59,7 @@ class PlanIndexOperator(BaseOperator, SkipMixin):
         self.collection = collection
         self.mode = mode
         self.allow_deletes = allow_deletes
+        self.acknowledge = acknowledge
         self.workers = workers
         self.run_key = run_key
 
@@ -67,10 +71,13 @@ class PlanIndexOperator(BaseOperator, SkipMixin):
         """
         from include.indexing.plan import plan_run
 
-        mode, allow_deletes, workers = _mode(self.mode), _flag(self.allow_deletes), _workers(self.workers)
+        mode, allow_deletes = _mode(self.mode), _flag("allow_deletes", self.allow_deletes)
+        acknowledge, workers = _flag("acknowledge", self.acknowledge), _workers(self.workers)
         if mode == "rollback":
             return []
         with _working(self.collection, self.run_key) as index:
+            if acknowledge and mode != "plan":
+                self._acknowledge(index, context["dag_run"].start_date)  # a retry does not take in what its first try refused
             try:
                 plan = plan_run(index, self.run_key, mode=mode, allow_deletes=allow_deletes)
             except BadData:
@@ -81,6 +88,14 @@ class PlanIndexOperator(BaseOperator, SkipMixin):
             self.log.info("This was a plan: nothing was changed, and the steps after it are skipped")
             self.skip(context["ti"], self.get_flat_relatives(upstream=False))
         return list(range(min(workers, plan.pending)))
+
+    def _acknowledge(self, index: IndexContext, before: datetime | None) -> None:
+        from include.store import collections, quarantine
+
+        with index.pool.connection() as connection:
+            collection = collections.ensure_collection(connection, self.collection)
+            count = quarantine.acknowledge_shown(connection, collection, before)
+        self.log.info("%d refused documents were acknowledged: they do not stop this run", count)
 
     def _show(self, index: IndexContext) -> None:
         from include.indexing.estimate import describe_estimate
@@ -289,10 +304,10 @@ def _mode(value: str) -> str:
     return value
 
 
-def _flag(value: bool | str) -> bool:
+def _flag(name: str, value: bool | str) -> bool:
     text = str(value).strip().lower()  # a template renders to text
     if text not in ("true", "false"):
-        raise BadConfiguration(f"allow_deletes {value!r}", "it is neither true nor false", "Use true or false")
+        raise BadConfiguration(f"{name} {value!r}", "it is neither true nor false", "Use true or false")
     return text == "true"
 
 

@@ -7,6 +7,18 @@ from ragworks.document d
 join ragworks.source_object o on o.collection_id = d.collection_id and o.uri = d.object_uri
 where d.state <> 'deleted';
 
+-- What a generation that is being built holds in place of content that it refused: the version that the live one shows.
+create or replace view ragworks.earlier_version as
+select r.generation_id, d.id as document_id, h.content_hash, h.version_hash, h.metadata,
+       coalesce(r.earlier_hash = h.content_hash, false) as is_rejected
+from ragworks.rejection r
+join ragworks.generation g on g.id = r.generation_id and g.state = 'building'
+join ragworks.desired_document d on d.id = r.document_id and d.wanted and d.content_hash = r.content_hash
+join ragworks.generation l on l.collection_id = g.collection_id and l.state = 'live' and not l.metrics ? 'unscrubbed'
+join ragworks.generation_document h
+  on h.generation_id = l.id and h.document_id = d.id and not h.staged and h.content_hash <> d.content_hash
+where not r.again;
+
 -- Every document in which a generation differs from what the source wants; of none (null) all are additions.
 -- A wanted document whose content a vanished one of the generation has was renamed. Refused content changes nothing but the ACL.
 create or replace function ragworks.changes(of_collection int, of_generation bigint)
@@ -23,7 +35,7 @@ differing as (
            h.content_hash as held_content
     from ragworks.desired_document d left join held h on h.document_id = d.id
     left join ragworks.rejection r
-      on r.generation_id = of_generation and r.document_id = d.id and r.content_hash = d.content_hash
+      on r.generation_id = of_generation and r.document_id = d.id and r.content_hash = d.content_hash and not r.again
     where d.collection_id = of_collection and d.wanted
     and case when r.document_id is not null then h.document_id is not null and h.acl is distinct from d.acl
         else h.version_hash is distinct from d.version_hash end),
