@@ -506,3 +506,15 @@ def test_a_large_table_is_never_held(shop: Shop) -> None:
     assert count == rows
     assert peak < 5_200 * 2 * 300, "no more than the rows of one fetch"  # all of them would take four times that
     assert engine.dialect.name == "sqlite" or any("ServerCursor" in kind for kind in kinds)
+
+
+def test_whole_numbers_of_any_length_stay_what_they_are(second_database: str) -> None:
+    shop = Shop(second_database, lambda: psycopg.connect(second_database), "%s")
+    query = """select 1 as id, timestamp '2026-01-01' as updated_at, 4111111111111111::numeric(16) as card,
+      12345678901234567890::numeric as longer, 1e300::numeric as large, 1e400::numeric as largest, 2.50::numeric as price"""
+    (document,) = read(shop, query=query, text=["card"], metadata=["card", "longer", "large", "largest", "price"]).values()
+    assert document.text == "4111111111111111"
+    assert document.metadata == {
+        "card": 4111111111111111, "longer": 12345678901234567890, "large": 10**300, "largest": str(10**400), "price": 2.5,
+    }  # fmt: skip
+    assert all(isinstance(document.metadata[name], int) for name in ("card", "longer", "large"))
