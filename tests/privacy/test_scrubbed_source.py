@@ -59,7 +59,12 @@ def test_raw_values_are_in_no_table_and_counted_in_the_run(
     settings: Settings, tmp_path: Path, collection: Callable[..., str]
 ) -> None:
     rows: list[dict[str, Any]] = [
-        {"id": "1", "title": "Jane", "text": TEXT, "metadata": {"by": SECRETS[0], "cards": [{"n": int(SECRETS[3])}], "n": 7}},
+        {
+            "id": "1",
+            "title": "Jane",
+            "text": TEXT,
+            "metadata": {"by": SECRETS[0], "cards": [{"n": int(SECRETS[3])}, float(SECRETS[4])], "n": 7},
+        },
         {"id": "2", "text": "", "metadata": {"by": SECRETS[0]}},
         {"id": "3", "text": f"a\u0007 {SECRETS[0]}"},
         {"id": "4", "text": "fine", "metadata": {"card": SECRETS[4]}, "acl": ["team"]},
@@ -78,10 +83,22 @@ def test_raw_values_are_in_no_table_and_counted_in_the_run(
     chunks = export(settings, name)
     assert "Call <PHONE_NUMBER>, pay with <CREDIT_CARD>." in " ".join(c["text"] for c in chunks)
     first = next(c["metadata"] for c in chunks if c["document"] == "1")
-    assert (first["by"], first["cards"], first["n"]) == ("<EMAIL_ADDRESS>", [{"n": "<CREDIT_CARD>"}], 7)
+    assert (first["by"], first["cards"], first["n"]) == ("<EMAIL_ADDRESS>", [{"n": "<CREDIT_CARD>"}, "<CREDIT_CARD>"], 7)
     assert query(settings, "select scrubbed from ragworks.run where id = %s", result["run"]) == [
-        ({"EMAIL_ADDRESS": 5, "PHONE_NUMBER": 1, "CREDIT_CARD": 3},)
+        ({"EMAIL_ADDRESS": 5, "PHONE_NUMBER": 1, "CREDIT_CARD": 4},)
     ]
+
+
+def test_a_value_counts_once(settings: Settings, documents: Path, collection: Callable[..., str]) -> None:
+    """A title is a part of the text, or of the path; the path is the uri, which stays as it is."""
+    (documents / "a.md").write_text(f"#  Ask   {SECRETS[0]}\n\nBody.")
+    (documents / f"{SECRETS[0]}.txt").write_text("Nothing.")
+    (documents / "c.html").write_text(f"<title>Of {SECRETS[0]}</title><p>Body.")  # in the title alone
+    name = collection(privacy={"scrub": KINDS})
+    assert run(settings, name)["scrubbed"] == {"EMAIL_ADDRESS": 2}
+    metadata = {row["document"]: row["metadata"] for row in export(settings, name)}
+    assert metadata["a.md"]["title"] == "Ask <EMAIL_ADDRESS>"
+    assert (metadata[f"{SECRETS[0]}.txt"]["title"], metadata["c.html"]["title"]) == ("<EMAIL_ADDRESS>", "Of <EMAIL_ADDRESS>")
 
 
 def test_switching_it_on_reads_all_again_and_leaves_no_raw_text(
@@ -125,7 +142,7 @@ def test_read_many_gives_back_the_objects_that_were_asked_for(
     objects = list(source.listing())
     read = [(obj, list(found)) for obj, found in source.read_many(objects)]
     assert [obj for obj, _ in read] == objects
-    assert [d.scrubbed for _, found in read for d in found] == [{"EMAIL_ADDRESS": 3}] * 2
+    assert [d.scrubbed for _, found in read for d in found] == [{"EMAIL_ADDRESS": 2}] * 2
     assert SECRETS[0] not in json.dumps([[d.text, d.metadata] for _, found in read for d in found])
     assert [list(source.read(obj)) for obj in objects] == [found for _, found in read]
 
