@@ -175,7 +175,13 @@ class _Planner:
         stopped = self._stopped(removed, held, sizes.wanted, counting, sizes.awaiting_publication(target))
         listed = {action: counts.get(action, 0) for action in ACTIONS} | {"unchanged": sizes.wanted - touched}
         idle = target.state == "live" and not (
-            pending or touched or counts.get("deleted") or counting or stopped or runs.ended_badly(self._connection, self._run)
+            pending
+            or touched
+            or counts.get("deleted")
+            or counting
+            or stopped
+            or runs.ended_badly(self._connection, self._run)
+            or generations.any_unscrubbed(self._connection, self._collection)
         )
         return Plan(self._run.id, target.id, listed, pending, found, expected, reads, note, stopped, idle)
 
