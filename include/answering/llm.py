@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from include.errors import BadConfiguration, ServiceUnavailable, Transient
+from include.errors import BadConfiguration, ServiceUnavailable, Transient, reply_codes
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -153,17 +153,16 @@ class LLM:
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise BadConfiguration(f"{self.base_url} refuses the key", f"status {error.status_code}", self._fixes[1]) from error
         except openai.RateLimitError as error:
-            raise Transient(f"{self.base_url} is rate limited", _first_line(error), "Try again later") from error
+            raise Transient(f"{self.base_url} is rate limited", reply_codes(error), "Try again later") from error
         except (openai.APIConnectionError, openai.InternalServerError, httpx2.HTTPError) as error:
-            raise ServiceUnavailable(
-                f"the LLM at {self.base_url} does not answer", _first_line(error), self._fixes[0]
-            ) from error
+            why = reply_codes(error) if isinstance(error, openai.APIStatusError) else _first_line(error)
+            raise ServiceUnavailable(f"the LLM at {self.base_url} does not answer", why, self._fixes[0]) from error
         except openai.APIStatusError as error:
             raise BadConfiguration(
-                f"{self.base_url} refuses the request to {self.model}", _first_line(error), self._fixes[2]
+                f"{self.base_url} refuses the request to {self.model}", reply_codes(error), self._fixes[2]
             ) from error
         except openai.APIError as error:  # an error event in the middle of a stream
-            raise Transient(f"{self.base_url} broke off", _first_line(error), "Try again later") from error
+            raise Transient(f"{self.base_url} broke off", reply_codes(error), "Try again later") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -11,11 +11,10 @@ from include.embedding.embedder import check_window, open_embedder, open_recorde
 from include.errors import Terminal
 from include.indexing.chunking import CHUNKER_VERSION
 from include.indexing.cutter import Cutter
+from include.indexing.opening import open_collection_source
 from include.indexing.spec import generation_spec, spec_hash
-from include.privacy.source import scrubbed
 from include.progress import Progress, Silent
 from include.registry.champions import with_champion
-from include.sources import open_source
 from include.store.pool import open_pool
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def open_context(
     :param storage_options: for fsspec, from an Airflow connection.
     """
     collection = load_collection(settings, name)
-    source = scrubbed(open_source(collection, storage_options=storage_options), collection.privacy)
+    source = open_collection_source(collection, storage_options=storage_options)
     with open_pool(settings) as pool:
         follows = collection.embedding.model == CHAMPION
         if follows:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from include.errors import Transient
+from include.privacy.scrub import open_scrubber
 from include.quality.gates import check_deletions, check_losses, check_rejections
-from include.store import changes, chunk_merge, chunks, documents, generations, quarantine, runs, work_items
+from include.store import changes, chunk_merge, chunks, documents, generations, quarantine, raw_texts, runs, work_items
 
 if TYPE_CHECKING:
     from include.indexing.context import IndexContext
     from include.store.generations import Generation
     from include.store.pool import Connection
     from include.store.runs import Run
+
+logger = logging.getLogger(__name__)
 
 CATCH_UPS = 5  # tries to publish while other runs bring changes
 
@@ -70,6 +74,8 @@ def publish_changes(context: IndexContext, connection: Connection, run: Run, liv
         remove(connection, live)
         return False
     context.progress.step("publish", None)
+    if unscrubbed:
+        scrub_kept(context, connection, live.collection_id)
     documents.move_renamed(connection, live.collection_id, live.id)
     written, deleted = chunk_merge.merge_staged(connection, live)
     deleted += remove(connection, live)
@@ -80,3 +86,11 @@ def publish_changes(context: IndexContext, connection: Connection, run: Run, liv
     runs.add_counts(connection, run.id, written=written, deleted=deleted)
     quarantine.acknowledge(connection, live.collection_id, live.id)
     return True
+
+
+def scrub_kept(context: IndexContext, connection: Connection, collection: int) -> None:
+    """Take out of answers, datasets and reports what is taken out of documents now, and was not when they were kept."""
+    scrubber = open_scrubber(context.collection.privacy)
+    if scrubber is not None:
+        rows = raw_texts.rewrite(connection, collection, lambda text: scrubber.scrub(text)[0])
+        logger.info("scrubbed what is kept beside the index, rows by table: %s", rows)

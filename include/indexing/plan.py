@@ -179,7 +179,13 @@ class _Planner:
         unchanged = sizes.wanted - sizes.refused - touched
         listed = {action: counts.get(action, 0) for action in ACTIONS} | {"unchanged": unchanged}
         idle = target.state == "live" and not (
-            pending or touched or counts.get("deleted") or counting or stopped or runs.ended_badly(self._connection, self._run)
+            pending
+            or touched
+            or counts.get("deleted")
+            or counting
+            or stopped
+            or runs.ended_badly(self._connection, self._run)
+            or generations.any_unscrubbed(self._connection, self._collection)
         )
         if idle:
             remove(self._connection, target)  # what was refused and never shown leaves without a publication

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from include.errors import BadData, Transient
 from include.evaluation.generation_gate import compare_generations
-from include.indexing.merge import CATCH_UPS, Behind, check, publish_changes, remove
+from include.indexing.merge import CATCH_UPS, Behind, check, publish_changes, remove, scrub_kept
 from include.indexing.serving import keep_serving
 from include.indexing.worker import drain
 from include.quality.gates import check_quality
@@ -207,6 +207,8 @@ def _publish(context: IndexContext, connection: Connection, run: Run, target: Ge
         raise Transient(f"generation {target.id} is of an embedder that was left meanwhile", "another one serves", "Run again")
     check(context, connection, run, target)
     context.progress.step("publish", None)
+    if generations.any_unscrubbed(connection, target.collection_id):
+        scrub_kept(context, connection, target.collection_id)
     remove(connection, target)
     chunks.refresh_metadata(connection, target.id)
     generations.make_live(connection, target)

@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from include.privacy.forms import of_mail, of_numbers
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -56,13 +58,26 @@ def is_address(text: str, start: int, end: int) -> bool:
         return False
     if address.version == 6:
         return any(character.isdigit() for character in found)  # fed::add is C++ or Rust
-    return stands_alone(text, start, end) and not _VERSION.search(text, max(start - 20, 0), start)
+    return stands_alone(text, start, end) and not _is_version(text, start, end)
+
+
+def _is_version(text: str, start: int, end: int) -> bool:
+    """Whether a word or an operator says so; one of a single sign needs a name before it, and ``ip=`` is none."""
+    first = max(start - 64, 0)
+    if _VERSION.search(text, first, start):
+        return True
+    bracketed = text.startswith(">", end) or _TAG.search(text, first, start)
+    return not bracketed and _COMPARED.search(text, first, start) is not None
 
 
 _CONTINUES = re.compile(r"[.,\-]\d")
-_PHONE = re.compile(r"\b(?:tel|phone|telephone|fax|call|calling|mobile|cell|toll|dial)\b", re.IGNORECASE)
+# The word, not the name of the kind in the place of another number: <PHONE_NUMBER>.
+_PHONE = re.compile(r"(?<![<\w])(?:tel|phone|telephone|fax|call|calling|mobile|cell|toll|dial)\b", re.IGNORECASE)
 _URL_USER = re.compile(r"://[^\s/@:<>\"']+:$")
-_VERSION = re.compile(r"(?:\bv|\bversion|\brelease|[=<>~^]=?)\s*$", re.IGNORECASE)
+_VERSION = re.compile(r"(?:\bv|\bversion|\brelease|[=<>~!]=|~>)\s*$", re.IGNORECASE)
+# name<1.2.3.4 or "name": "^1.2.3.4"
+_COMPARED = re.compile(r"(?:^|[\s\"'`(\[,;])[A-Za-z][\w.\-/\[\]]{0,40}(?<!-)(?: ?[<>^] ?|[\"']: ?[\"']\^)$")
+_TAG = re.compile(r"<[^<>]*>$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +90,7 @@ class Kind:
     :param margin: characters around a hit that the recogniser sees: what a value may reach beyond it.
     :param least: score from which a finding counts; 1 is a value whose checksum or structure was verified.
     :param accept: a last look at (text, start, end) of a finding.
+    :param form: the copy of a plain text, of the same length, in which trigger, recognisers and ``accept`` look.
     """
 
     name: str
@@ -83,13 +99,14 @@ class Kind:
     least: float = 1.0
     accept: Callable[[str, int, int], bool] = field(default=stands_alone)
     margin: int = 32
+    form: Callable[[str], str] = of_numbers
 
 
 # The longest address has 254 characters (RFC 5321, 4.5.3.1), the longest IBAN with spaces 42.
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("EMAIL_ADDRESS", re.compile(r"@[\w\-]{1,63}\.\w"), ("email",), accept=is_mail, margin=256),
+        Kind("EMAIL_ADDRESS", re.compile(r"@[\w\-]{1,63}\.\w"), ("email",), accept=is_mail, margin=256, form=of_mail),
         Kind(
             "PHONE_NUMBER",
             re.compile(r"(?:\d[ .\-/()\u2010-\u2015]{0,3}){9,20}"),

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from include.errors import BadConfiguration
+from include.privacy.forms import plain
 from include.privacy.kinds import KINDS, Kind
 from include.privacy.recognisers import build
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from include.collection_file import Privacy
 
-_VERSION = 1  # raise it when the same text may come out otherwise
+_VERSION = 2  # raise it when the same text may come out otherwise
 _LIBRARIES = ("presidio_analyzer", "phonenumbers", "tldextract")  # the last two hold data that changes what is found
 
 # Patterns may take quadratic time in what they see at once, and Presidio gives a pattern up after a minute.
@@ -94,7 +95,10 @@ class Scrubber:
         return text, dict(counts)
 
     def _findings(self, text: str) -> set[_Finding]:
-        return {found for name in self.kinds for found in self._of_kind(KINDS[name], text)}
+        kinds = [KINDS[name] for name in self.kinds]
+        text = plain(text)
+        forms = {form: form(text) for form in {kind.form for kind in kinds}}
+        return {found for kind in kinds for found in self._of_kind(kind, forms[kind.form])}
 
     def _of_kind(self, kind: Kind, text: str) -> Iterator[_Finding]:
         for window in _windows(kind, text):

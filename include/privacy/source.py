@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from include.sources.source import Document, Json, Source, SourceObject
 
 
+_LEAST = 10**8  # nine digits: the shortest number of any kind
+
+
 def scrubbed(source: Source, privacy: Privacy) -> Source:
     """The source behind the collection's scrubber; the source itself when nothing is to be scrubbed.
 
@@ -55,10 +58,14 @@ class ScrubbedSource:
 
     def _clean(self, document: Document) -> Document:
         counts: Counter[str] = Counter()
+        uncounted: Counter[str] = Counter()
         return replace(
             document,
             text=self._text(document.text, counts),
-            metadata={key: self._json(value, counts) for key, value in document.metadata.items()},
+            metadata={
+                key: self._json(value, uncounted if _is_repeated(key, value, document) else counts)
+                for key, value in document.metadata.items()
+            },
             locator=self._text(document.locator, counts),
             problem=self._text(document.problem, counts),
             scrubbed=dict(counts),
@@ -77,7 +84,20 @@ class ScrubbedSource:
             return [self._json(inner, counts) for inner in value]
         if isinstance(value, str):
             return self._text(value, counts)
-        if isinstance(value, int) and abs(value) >= 10**8:  # nine digits: the shortest of any kind
-            clean = self._text(str(value), counts)
-            return value if clean == str(value) else clean
+        if isinstance(value, int | float) and abs(value) >= _LEAST and value == value // 1:  # a float as JSON or SQLite gave it
+            clean = self._text(str(int(value)), counts)
+            return value if clean == str(int(value)) else clean
         return value
+
+
+def _is_repeated(key: str, value: Json, document: Document) -> bool:
+    """Whether it is the title or the path, and stands in the text or in the uri too: one value counts once."""
+    if not isinstance(value, str) or not value:
+        return False
+    if key == "path":
+        return value in (document.uri, document.object_uri)
+    return key == "title" and (value in document.uri or _spaced(value) in _spaced(document.text))
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())

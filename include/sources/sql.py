@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _RACY = ":racy-"  # then what never repeats: the row may still change without its version changing
-_PARSER = "sql:1"  # raise it when the same row may become another document
+_PARSER = "sql:2"  # raise it when the same row may become another document
 _NO_ID = "(no usable id) "  # begins the uri of what stands for rows that have none; what is wrong follows
 _LISTED = 5000  # rows fetched at a time while listing, of two columns
 _FETCHED = 20  # rows fetched at a time while reading, each up to max_bytes

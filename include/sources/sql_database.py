@@ -24,6 +24,12 @@ _CONNECT_SECONDS = 10
 _SQLITE_ERROR, _SQLITE_READONLY = 1, 8  # the statement is wrong; others are of the file or of the moment
 _TRANSIENT_STATES = ("08", "40", "53", "55", "57", "58", "XX")  # classes of SQLSTATE: connection, conflict, resources, …
 _MYSQL_REFUSALS = {1044, 1045, 1049, 1054, 1142, 1143}  # no access, no such database or column: MySQL calls them operational
+# What a message puts in quotes is a name, or a part of the query, in these classes; of others it may be what a row holds.
+_NAMING_STATES = ("08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58")
+_RAISED = "P0"  # by a function of theirs, in words of its own
+_MYSQL_NAMING = {1064, 1146, 1205, 1213, 1305, 1698, *_MYSQL_REFUSALS, *range(2000, 3000)}  # those from 2000 are the client's
+_QUOTED = re.compile(r"[\"'`«»„“”‘’].*[\"'`«»„“”‘’]", re.DOTALL)  # to the last quote: a value may hold one itself
+_DIGITS = re.compile(r"\d{6,}")
 _REFUSED = re.compile(r"authentication failed|access denied|no password supplied|(database|role|user) .*does not exist", re.I)
 
 
@@ -69,7 +75,8 @@ class Database:
         except exc.DBAPIError as error:
             raise self._refusal(error) from error
         except exc.SQLAlchemyError as error:
-            raise BadConfiguration(self._shown, self._said(error), "Correct the query or the connection") from error
+            said = self._said(error, values=False)
+            raise BadConfiguration(self._shown, said, "Correct the query or the connection") from error
 
     def _parsed(self, text: str) -> URL:
         try:
@@ -117,15 +124,17 @@ class Database:
             driver.text_factory = _sqlite_text
 
     def _refusal(self, error: exc.DBAPIError) -> RagworksError:
-        said = self._said(error.orig or error)
+        named, state = _quotes_names(error), _state(error.orig)
+        said, fix = self._said(error.orig or error, values=named), "Correct the query, its columns or the connection"
+        if not named:
+            said = state if state.startswith(_RAISED) else f"{state} {said}".strip()
+            fix = "Values are not shown here, they may be personal: run the query in the database; cast only what can be cast"
         if not error.connection_invalidated and _is_wrong(error, said):
-            return BadConfiguration(
-                self._shown, f"the database says: {said}", "Correct the query, its columns or the connection"
-            )
+            return BadConfiguration(self._shown, f"the database says: {said}", fix)
         return ServiceUnavailable(f"{self._shown}: the database does not answer", said, "Check it and try again")
 
-    def _said(self, error: BaseException) -> str:
-        """One line, without the password that some drivers repeat."""
+    def _said(self, error: BaseException, *, values: bool = True) -> str:
+        """One line, without the password that some drivers repeat; without values, what is quoted goes too."""
         diagnosis = getattr(getattr(error, "diag", None), "message_primary", None)
         if not diagnosis and len(error.args) > 1 and isinstance(error.args[0], int):
             diagnosis = error.args[1]  # MySQL's: (1054, "Unknown column …")
@@ -133,6 +142,8 @@ class Database:
         for secret in filter(None, (self.url.password, *self.url.query.values())):
             if isinstance(secret, str) and len(secret) > 3:
                 text = text.replace(secret, "…")
+        if not values:
+            text = _DIGITS.sub("…", _QUOTED.sub("…", text))
         return text if len(text) <= 300 else f"{text[:299]}…"
 
 
@@ -141,12 +152,30 @@ def _is_wrong(error: exc.DBAPIError, said: str) -> bool:
     original = error.orig
     if (code := getattr(original, "sqlite_errorcode", None)) is not None:
         return code in (_SQLITE_ERROR, _SQLITE_READONLY) or not isinstance(error, exc.OperationalError)
-    if state := getattr(original, "sqlstate", None) or getattr(original, "pgcode", None):
-        return not str(state).startswith(_TRANSIENT_STATES)
+    if state := _state(original):
+        return not state.startswith(_TRANSIENT_STATES)
     if isinstance(error, exc.OperationalError | exc.InterfaceError):
         first = original.args[0] if original is not None and original.args else None
         return first in _MYSQL_REFUSALS or _REFUSED.search(said) is not None
     return True
+
+
+def _state(original: BaseException | None) -> str:
+    """The SQLSTATE, of drivers that tell it."""
+    return str(getattr(original, "sqlstate", None) or getattr(original, "pgcode", None) or "")
+
+
+def _quotes_names(error: exc.DBAPIError) -> bool:
+    """Whether what the message quotes helps to correct the query, and is nothing that a row holds."""
+    original = error.orig
+    if getattr(original, "sqlite_errorcode", None) is not None:
+        return True  # SQLite casts whatever it is given, and quotes no value
+    if state := _state(original):
+        return state.startswith(_NAMING_STATES)
+    first = original.args[0] if original is not None and original.args else None
+    if isinstance(first, int):
+        return first in _MYSQL_NAMING
+    return isinstance(error, exc.OperationalError)  # psycopg's, when nothing was asked yet
 
 
 def _sqlite_text(raw: bytes) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from include.sources.source import Json
 
+_LARGEST_EXPONENT = 308  # of a float; an integer beyond it becomes a string
 _LONGEST_STAMP = 64  # characters; a longer one is hashed
 # A row written twice within one tick of the clock that stamps it keeps its stamp: MySQL's DATETIME and SQLite's
 # CURRENT_TIMESTAMP tick once a second. The same windows as for local files.
@@ -126,7 +127,7 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Decimal) -> int | float | str:
-    if value.is_finite() and value == value.to_integral_value() and abs(value) < 10**15:
-        return int(value)
+    if value.is_finite() and value == value.to_integral_value() and value.adjusted() <= _LARGEST_EXPONENT:
+        return int(value)  # a float of 16 digits and more is written with an exponent or ".0": another text
     number = float(value)
     return number if math.isfinite(number) and Decimal(repr(number)) == value else str(value)

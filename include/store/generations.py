@@ -314,6 +314,15 @@ def flag_unscrubbed(connection: Connection, collection: int) -> None:
     )
 
 
+def any_unscrubbed(connection: Connection, collection: int) -> bool:
+    """Whether a generation holds such texts, so that others may stand outside of the index too."""
+    return bool(
+        connection.execute(
+            "select from ragworks.generation where collection_id = %s and metrics ? 'unscrubbed' limit 1", (collection,)
+        ).rowcount
+    )
+
+
 def clear_unscrubbed(connection: Connection, generation_id: int) -> None:
     """Note that a generation holds such texts no more."""
     connection.execute("update ragworks.generation set metrics = metrics - 'unscrubbed' where id = %s", (generation_id,))

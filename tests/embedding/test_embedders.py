@@ -17,7 +17,7 @@ from include.embedding import models
 from include.embedding.endpoint import EndpointEmbedder
 from include.embedding.local import LocalEmbedder, _load
 from include.errors import BadConfiguration, ServiceUnavailable
-from tests.support import HashEmbedder, export, index
+from tests.support import HashEmbedder, export, index, query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,6 +85,9 @@ class _Endpoint(BaseHTTPRequestHandler):
             self._answer(503, {"error": {"message": "warming up"}})
         elif self.headers.get("Authorization") != "Bearer secret":
             self._answer(401, {"error": {"message": "no"}})
+        elif refused := [text for text in body["input"] if "too much" in text]:
+            said = {"message": f"cannot take {refused}", "type": "BadRequestError", "param": refused[0], "code": 400}
+            self._answer(400, {"error": said})
         else:
             vectors = HashEmbedder().embed_documents(body["input"]) * 3
             data = [{"object": "embedding", "index": i, "embedding": v.tolist()} for i, v in enumerate(vectors)]
@@ -140,6 +143,38 @@ def test_endpoint_refuses_the_key(endpoint: str) -> None:
     with pytest.raises(BadConfiguration, match="refuses the key") as caught:
         EndpointEmbedder(embedding, Settings(embedding_api_key="hunter2")).embed_query("x")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("status", "error"), [(400, BadConfiguration), (503, ServiceUnavailable)])
+def test_what_an_endpoint_says_is_not_repeated(
+    endpoint: str, settings: Settings, documents: Path, collection: Callable[..., str], monkeypatch: pytest.MonkeyPatch,
+    status: int, error: type[Exception],
+) -> None:  # fmt: skip
+    """It may quote what it was sent, and the error is kept with the run."""
+    monkeypatch.setattr("include.embedding.endpoint.RETRIES", 0)
+    (documents / "a.md").write_text("This is too much of Kowalczyk.")
+    (documents / "b.md").write_text("Fine.")
+    name = collection(embedding={"model": "some-model", "backend": "openai", "base_url": endpoint})
+    if status == 503:
+        monkeypatch.setattr(_Endpoint, "_answer", _unavailable)
+    with pytest.raises(error, match=f"status {status}.*its log has the words") as caught:
+        index(settings.model_copy(update={"embedding_api_key": "secret"}), name)
+    assert "Kowalczyk" not in str(caught.value)
+    if status == 400:
+        assert "type BadRequestError" in str(caught.value)
+        assert "embedding.model" in str(caught.value)
+        ((kept,),) = query(settings, "select error from ragworks.run")
+        assert "status 400" in kept
+        assert "Kowalczyk" not in kept
+
+
+def _unavailable(self: _Endpoint, status: int, body: object) -> None:
+    self.send_response(503)
+    content = json.dumps({"error": {"message": f"no room for Kowalczyk {body}"}}).encode()
+    self.send_header("Content-Type", "application/json")
+    self.send_header("Content-Length", str(len(content)))
+    self.end_headers()
+    self.wfile.write(content)
 
 
 def test_endpoint_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,3 +229,20 @@ def test_credentials_come_from_the_connection_by_its_name(
         assert await events.next(20) == changed(1, 2)
 
     watching(story)
+
+
+def test_a_scrubbed_collection_that_has_not_changed_does_not_fire(
+    watched: Settings, documents: Path, collection: Callable[..., str]
+) -> None:
+    """A run's fingerprints end in the scrubber's: those of a look must too."""
+
+    async def story(events: Events) -> None:
+        assert await events.next(QUIET) is None
+        collection(privacy={"scrub": ["EMAIL_ADDRESS"]})
+        assert await events.next() == changed(3)  # all is to be read again
+        await asyncio.to_thread(run_index, watched)
+        assert await events.next(QUIET) is None
+        write(documents, "d", "Page d of jane.doe@example.com.")
+        assert await events.next() == changed(1)
+
+    watching(story)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from include.collection_file import Privacy
 from include.config import PROJECT_ROOT
 from include.errors import BadConfiguration
+from include.privacy.forms import of_mail, of_numbers, plain
 from include.privacy.kinds import KINDS
 from include.privacy.scrub import Scrubber, open_scrubber
 
@@ -47,8 +48,35 @@ FOUND = {
     "UK_NINO": ["AB123456C", "AB 12 34 56 C"],
 }
 
+AROUND = [
+    "_{}_", "\\_{}\\_", "**_{}_**", "{}_2024", "_{}", "~~{}~~", "**{}**", "`{}`", "\"{}\"", "“{}”", "«{}»", "<{}>",
+    "<td>{}</td>", "|{}|", "={}", "x={};", "value = {}", "\n> {}", "~{}", "#{}", "({}):", "{}?", "{}’s", "{}—and",
+    "\u00a0{}\u00a0x", "\u202f{}\u3000", "电话{}是", "メール{}です", "{}으로", "ที่{}นี้", "{}。", "，{}，",
+]  # fmt: skip
+
+WRITTEN_OTHERWISE = {
+    "EMAIL_ADDRESS": [
+        "jane.doe%40example.com", "jane.doe&#64;example.com", "jane.doe&#x40;example.com", "jane.doe&commat;example.com",
+        r"jane.doe\@example.com", "jane.doe＠example.com", r"jane\_doe@example.com", "jane_doe@example.com",
+        "用户@例子.中国",
+    ],
+    "PHONE_NUMBER": [
+        "+49\u00a030\u00a0901820", "+49\u202f30\u202f901820", "＋４９ ３０ ９０１８２０", "(212)\u00a0555\u20110100",
+    ],
+    "CREDIT_CARD": [
+        "4111\u00a01111\u00a01111\u00a01111", "4111–1111–1111–1111", "4111\u20111111\u20111111\u20111111",
+        "4111\u20091111\u20091111\u20091111", "４１１１１１１１１１１１１１１１",
+    ],
+    "IBAN_CODE": ["DE89\u00a03704\u00a00044\u00a00532\u00a00130\u00a000", "DE89–3704–0044–0532–0130–00"],
+    "US_SSN": ["536–90–4399", "536\u00a090\u00a04399"],
+    "MAC_ADDRESS": ["00‑1B‑44‑11‑3A‑B7"],
+}  # fmt: skip
+
 NOT_FOUND = [
     "released as v1.2.3.4, torch==2.0.1.1 and version 10.4.0.2; 1.2.3.4.5 is no address either",
+    'needs torch>1.2.3.4, numpy < 1.2.3.4, tool ~> 1.2.3.4, tool~=1.2.3.4 or {"vendor/tool": "^1.2.3.4"}',
+    "1_234_567_890, 4111_1111_1111_1112, snake_case_name_2024 and a\u00a0b, 1990–1995, 12–13\u00a0000",
+    r"100%40m, a &#64; b, \@media and [~/\@types]",
     "listens on 127.0.0.1:8080, 0.0.0.0 or ::1 with mask 255.255.255.0",
     "commit 3f786850e387550fdab836ed7e6dc881de23001b of 2023-05-02T00:00:00+00:00, 2026-11-21 15:46:45",
     "order 4111 1111 1111 1112, invoice 1234567890123456",
@@ -67,6 +95,33 @@ NOT_FOUND = [
 @pytest.mark.parametrize("around", ["Reach it at {}.", "| {} |", "```\nkey = '{}'\n```", "{}", "name:\t{}\nnext line"])
 def test_every_kind_is_found(kind: str, value: str, around: str) -> None:
     assert Scrubber([kind]).scrub(around.format(value)) == (around.format(f"<{kind}>"), {kind: 1})
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_what_stands_beside_a_value_does_not_hide_it(around: str) -> None:
+    """Emphasis, quotes, tags, equations, and the letters of scripts that put no space between words."""
+    missed = []
+    for kind, value in [(kind, value) for kind, values in FOUND.items() for value in values]:
+        before, after = (f"See {around} now").split("{}")
+        clean, counts = Scrubber([kind]).scrub(f"{before}{value}{after}")
+        if counts != {kind: 1} or value in clean or not clean.endswith(after):
+            missed.append((value, clean))
+    assert not missed
+
+
+@pytest.mark.parametrize(("kind", "value"), [(kind, value) for kind, values in WRITTEN_OTHERWISE.items() for value in values])
+@pytest.mark.parametrize("around", ["Reach it at {}.", "|{}|", "<a href='mailto:{}'>it</a>", "“{}”", "{}"])
+def test_other_spaces_dashes_and_signs(kind: str, value: str, around: str) -> None:
+    assert Scrubber([kind]).scrub(around.format(value)) == (around.format(f"<{kind}>"), {kind: 1})
+
+
+@given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("_@%40&#64;x\\.-–\u00a0是a0")), max_size=60))
+@hypothesis_settings(max_examples=300, deadline=None)
+def test_forms_keep_every_place(text: str) -> None:
+    for form in (of_numbers, of_mail):
+        made = form(plain(text))
+        assert len(made) == len(text)
+        assert [m for t, m in zip(text, made, strict=True) if t.isspace() != m.isspace()] == []
 
 
 def test_every_kind_has_an_example() -> None:
@@ -128,7 +183,9 @@ def test_a_value_is_found_anywhere_in_a_long_line(value: str, filler: str) -> No
 
 
 @pytest.mark.thorough  # it reads a clock, which a busy machine makes late
-@pytest.mark.parametrize("unit", ["a-", "@a.b", "1.1.", "a.", "ab:cd:", "://a:", "1 ", "4"])
+@pytest.mark.parametrize(
+    "unit", ["a-", "@a.b", "1.1.", "a.", "ab:cd:", "://a:", "1 ", "4", "\\_", "是a", "%40a.", "<a>", "1–\u00a0"]
+)
 def test_time_grows_with_the_text_and_no_faster(unit: str) -> None:
     def seconds(size: int) -> float:
         started = time.process_time()

@@ -565,3 +565,38 @@ def test_a_large_table_is_never_held(shop: Shop) -> None:
     assert count == rows
     assert peak < 5_200 * 2 * 300, "no more than the rows of one fetch"  # all of them would take four times that
     assert engine.dialect.name == "sqlite" or any("ServerCursor" in kind for kind in kinds)
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        ("text::int", "22P02 invalid input syntax for type integer: …"),
+        ("text::jsonb", "22P02 invalid input syntax for type json"),
+        ("('12345678' || length(text) || '99')::int", "22003 value … is out of range for type integer"),
+        ("shout(text)", "P0001"),
+    ],
+)
+def test_an_error_about_a_value_does_not_quote_it(second_database: str, column: str, expected: str) -> None:
+    """It is kept with the run, and the value is of a row that the scrubber never saw."""
+    shop = _postgres(second_database)
+    body = "begin raise exception using message = said; end"
+    shop.run(f"create function shout(said text) returns text language plpgsql as '{body}'")
+    shop.put("a", 'jane."j".doe@example.com ' + "x" * 400)
+    source = opened(shop, query=f"select id, {column} as text, updated_at from article")
+    with pytest.raises(BadConfiguration) as caught:
+        list(source.read_many(list(source.listing())))
+    assert f"the database says: {expected}" in str(caught.value)
+    assert "run the query in the database" in str(caught.value)
+    assert not [word for word in ("jane", "example.com", "doe", "1234") if word in str(caught.value)]
+
+
+def test_whole_numbers_of_any_length_stay_what_they_are(second_database: str) -> None:
+    shop = Shop(second_database, lambda: psycopg.connect(second_database), "%s")
+    query = """select 1 as id, timestamp '2026-01-01' as updated_at, 4111111111111111::numeric(16) as card,
+      12345678901234567890::numeric as longer, 1e300::numeric as large, 1e400::numeric as largest, 2.50::numeric as price"""
+    (document,) = read(shop, query=query, text=["card"], metadata=["card", "longer", "large", "largest", "price"]).values()
+    assert document.text == "4111111111111111"
+    assert document.metadata == {
+        "card": 4111111111111111, "longer": 12345678901234567890, "large": 10**300, "largest": str(10**400), "price": 2.5,
+    }  # fmt: skip
+    assert all(isinstance(document.metadata[name], int) for name in ("card", "longer", "large"))

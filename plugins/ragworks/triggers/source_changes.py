@@ -71,12 +71,12 @@ class SourceChangeTrigger(BaseEventTrigger):
 
     def _look(self) -> Pending | None:
         from include.collection_file import load_collection
+        from include.indexing.opening import open_collection_source
         from include.indexing.watching import pending_changes
-        from include.sources import open_source
 
         settings = self._current_settings()
         collection = load_collection(settings, self.collection)
-        source = open_source(collection, storage_options=self._source_options(collection))
+        source = open_collection_source(collection, storage_options=self._source_options(collection))
         return pending_changes(settings, source, self.collection)
 
     def _current_settings(self) -> Settings:
