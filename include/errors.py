@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,60}")
+
 
 class RagworksError(Exception):
     """An error a person can act on.
@@ -46,3 +50,17 @@ class BadConfiguration(Terminal):
 
 class BadData(Terminal):
     """The documents themselves are refused: too many rejected rows, an empty listing, too many deletions."""
+
+
+def reply_codes(error: Exception) -> str:
+    """What an endpoint refused, in its codes: its words may repeat the texts that it was sent, and errors are kept.
+
+    :param error: of the openai client: ``status_code``, ``type``, ``code`` and ``param`` where the reply had them.
+    """
+    found = {"status": getattr(error, "status_code", None)}
+    found |= {name: getattr(error, name, None) for name in ("type", "code", "param")}
+    told = {name: str(value) for name, value in found.items() if value is not None and _CODE.fullmatch(str(value))}
+    if told.get("code") == told.get("status"):
+        told.pop("code", None)
+    codes = ", ".join(f"{name} {value}" for name, value in told.items()) or type(error).__name__
+    return f"{codes}; its log has the words"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from include.embedding import models
-from include.errors import BadConfiguration, ServiceUnavailable, Transient
+from include.embedding.embedder import TextRefused
+from include.errors import BadConfiguration, ServiceUnavailable, Transient, reply_codes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 BATCH = 128  # texts per request; OpenAI allows 2048 and 300,000 tokens
 TIMEOUT = 60.0  # seconds per request
 RETRIES = 5
+TEXT_REFUSED = (400, 413, 422)  # may be about one text: too long, or not to a filter's liking
 
 
 class EndpointEmbedder:
@@ -90,14 +92,18 @@ class EndpointEmbedder:
             raise BadConfiguration(
                 f"{self._base_url} refuses the key", f"status {error.status_code}", "Set RAGWORKS_EMBEDDING_API_KEY"
             ) from error
-        except (openai.APIConnectionError, openai.InternalServerError) as error:
+        except openai.APIConnectionError as error:  # the client's own words
             raise ServiceUnavailable(
                 f"{self._base_url} does not answer", str(error), "Check embedding.base_url, try again"
             ) from error
+        except openai.InternalServerError as error:
+            raise ServiceUnavailable(f"{self._base_url} does not answer", reply_codes(error), "Try again later") from error
         except openai.RateLimitError as error:
-            raise Transient(f"{self._base_url} is rate limited", str(error), "Try again later") from error
+            raise Transient(f"{self._base_url} is rate limited", reply_codes(error), "Try again later") from error
         except openai.APIStatusError as error:
-            raise BadConfiguration(f"{self._base_url} refuses the request", str(error), "Check embedding.model") from error
+            fix = "Check embedding.model, and whether it takes texts of chunking.max_tokens"
+            refusal = TextRefused if error.status_code in TEXT_REFUSED else BadConfiguration
+            raise refusal(f"{self._base_url} refuses the request", reply_codes(error), fix) from error
         vectors = np.array([row.embedding for row in sorted(answer.data, key=lambda row: row.index)], dtype=np.float32)
         if len(vectors) != len(texts):
             raise Transient(f"{self._base_url} answered {len(vectors)} vectors for {len(texts)} texts", "", "Try again later")

@@ -64,7 +64,7 @@ def estimate(
     queued, size = work_items.queued_size(connection, target.id)
     if not queued:
         return _priced(context, connection, Estimate())
-    sources = reusable(connection, target, rebuild=rebuild)
+    sources = reusable(connection, target, rebuild=rebuild).sources
     sampled = work_items.sample(connection, target.id, characters)
     cut = new = reused = tokens = 0
     seen: set[UUID] = set()
