@@ -130,4 +130,5 @@ def _quality(gate: dict[str, Any] | None) -> str:
     if not gate or gate.get("built") is None:
         return ""
     before = f" (before {gate['live']:.3f})" if gate.get("live") is not None else ""
-    return f"{gate['built']:.3f}{before}"
+    further = _quality(gate.get("sanity"))
+    return f"{gate['built']:.3f}{before}" + (f"; headings {further}" if further else "")

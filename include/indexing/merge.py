@@ -33,7 +33,7 @@ def check(context: IndexContext, connection: Connection, run: Run, target: Gener
     limits = context.collection.validation
     sizes = changes.sizes(connection, collection, target.id)
     rejected = quarantine.count_open(connection, collection, target.id)[1]
-    check_rejections(rejected, sizes.awaiting_publication(target), limits)
+    check_rejections(rejected, sizes.awaiting_publication(target), limits, name=context.collection.name)
     live = generations.live_generation(connection, collection)
     if live is not None:
         of_live = sizes if live.id == target.id else changes.sizes(connection, collection, live.id)

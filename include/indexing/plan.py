@@ -199,7 +199,7 @@ class _Planner:
             check_deletions(
                 len(removed), max(held, len(removed)), wanted, limits, allow=self._run.allow_deletes, examples=removed
             )
-            check_rejections(rejected, accepted, limits)
+            check_rejections(rejected, accepted, limits, name=self._context.collection.name)
             if not wanted and not held and not rejected:
                 raise BadData(*_nothing_found(self._context))
         except BadData as error:

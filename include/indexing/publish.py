@@ -68,7 +68,7 @@ def validate_run(context: IndexContext, key: str) -> None:
         with context.pool.connection() as connection:
             run, target = _open(context, connection, key)
             try:
-                if not _replaced(connection, target):
+                if not _replaced(context, connection, target):
                     check(context, connection, run, target)
                 return
             except Behind:
@@ -178,7 +178,7 @@ def _prepare(context: IndexContext, connection: Connection, run: Run, built: Gen
         )  # fmt: skip
         report = _less_forgotten(connection, built.collection_id, report)
         try:
-            check_quality(report, context.collection.generations.max_quality_loss)
+            check_quality(report, context.collection.generations.max_quality_loss, name=context.collection.name)
         except BadData:
             generations.fail(connection, built, report.as_dict())
             collections.hold_spec(connection, built.collection_id, built.spec_hash)
@@ -192,14 +192,15 @@ def _prepare(context: IndexContext, connection: Connection, run: Run, built: Gen
 def _less_forgotten(connection: Connection, collection: int, report: GateReport) -> GateReport:
     """The report without documents that were erased while it was made."""
     gone = forgotten.is_forgotten(connection, collection, [d for loss in report.worst for d in loss.documents])
-    return replace(report, worst=tuple(loss for loss in report.worst if not gone & set(loss.documents)))
+    sanity = _less_forgotten(connection, collection, report.sanity) if report.sanity else None
+    return replace(report, worst=tuple(loss for loss in report.worst if not gone & set(loss.documents)), sanity=sanity)
 
 
 def _publish(context: IndexContext, connection: Connection, run: Run, target: Generation) -> bool:
     """Whether anything changed for those who query."""
     if target.state == "live":
         return publish_changes(context, connection, run, target)
-    if _replaced(connection, target):
+    if _replaced(context, connection, target):
         return False
     environment = context.settings.environment
     if context.follows_champion and deployed_embedders.is_left(connection, environment, target.collection_id, target.embedder):
@@ -216,7 +217,7 @@ def _publish(context: IndexContext, connection: Connection, run: Run, target: Ge
     return True
 
 
-def _replaced(connection: Connection, target: Generation) -> bool:
+def _replaced(context: IndexContext, connection: Connection, target: Generation) -> bool:
     """Whether another generation took this one's place, and shows the same documents: then nothing is lost.
 
     :raises BadData: it was refused.
@@ -224,10 +225,11 @@ def _replaced(connection: Connection, target: Generation) -> bool:
     """
     if target.state in ("building", "live"):
         return False
+    name = context.collection.name
     if target.state == "failed":
         raise BadData(
             f"generation {target.id} was refused by the quality gate", "the one before stays live",
-            f"See `ragworks generations NAME`; take it all the same with: ragworks activate NAME {target.id}",
+            f"See `ragworks generations {name}`; take it all the same with: ragworks activate {name} {target.id}",
         )  # fmt: skip
     live = generations.live_generation(connection, target.collection_id)
     if live is None or changes.any_change(connection, target.collection_id, live.id):

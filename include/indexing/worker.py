@@ -263,7 +263,8 @@ class _Worker:
             rejected = quarantine.count_open(connection, self._collection, self._target.id)[1]
             sizes = changes.sizes(connection, self._collection, self._target.id)
             try:
-                check_rejections(rejected, sizes.awaiting_publication(self._target), self._context.collection.validation)
+                asked = self._context.collection
+                check_rejections(rejected, sizes.awaiting_publication(self._target), asked.validation, name=asked.name)
             except BadData as error:
                 runs.finish_run(connection, self._run.id, "failed", str(error))
                 connection.commit()

@@ -20,7 +20,8 @@ from include.indexing.plan import plan_run
 from include.indexing.publish import publish_run, validate_run
 from include.indexing.read import ANALYZED_FROM
 from include.retrieval.searcher import Searcher
-from include.store import generations
+from include.store import collections, generations, golden
+from include.store.golden import GoldenQuery, GoldenSpan
 from include.store.pool import open_pool
 from tests.conftest import write_rows
 from tests.support import HashEmbedder, assert_same_index, export, index, query, settle
@@ -208,6 +209,22 @@ def test_a_worse_generation_stays_out(live: int, settings: Settings, documents: 
     with open_pool(settings) as pool:
         assert activate(pool, "handbook", refused)["replaced"] == live  # a person takes it all the same
     assert index(settings, "handbook", embedder=LostInPieces())["generation"] == refused
+
+
+def test_a_worse_generation_stays_out_also_with_a_few_golden_queries(
+    live: int, settings: Settings, collection: Callable[..., str]
+) -> None:
+    """Three questions can be as bad as can be, and nothing is sure of them: headings are asked too."""
+    with open_pool(settings) as pool, pool.connection() as connection:
+        asked = [GoldenQuery(f"what of {TOPICS[n]}", (GoldenSpan(f"{n:02}.md"),)) for n in range(3)]
+        golden.save(connection, collections.collection_id(connection, "handbook"), asked)
+    collection(chunking=SHORT)
+    with pytest.raises(BadData, match=r"sanity queries made from headings.*ragworks activate handbook \d"):
+        index(settings, "handbook", embedder=LostInPieces())
+    assert _live(settings) == live
+    ((gate,),) = query(settings, "select gate from ragworks.generation where state = 'failed'")
+    assert (gate["origin"], gate["queries"], gate["high"]) == ("golden", 3, None)
+    assert gate["sanity"]["high"] < 0
 
 
 def test_the_live_one_keeps_receiving_changes_during_a_build(

@@ -20,12 +20,12 @@ def test_allowed_rejections(batch: int, share: float, allowed: int) -> None:
 @pytest.mark.parametrize(("rejected", "accepted"), [(2, 1), (6, 94), (51, 949), (10, 0)])
 def test_too_many_rejections(rejected: int, accepted: int) -> None:
     with pytest.raises(BadData, match=f"{rejected} of {rejected + accepted}"):
-        check_rejections(rejected, accepted, Validation())
+        check_rejections(rejected, accepted, Validation(), name="wiki")
 
 
 @pytest.mark.parametrize(("rejected", "accepted"), [(0, 0), (0, 100), (1, 0), (1, 5), (5, 95), (50, 950)])
 def test_few_rejections(rejected: int, accepted: int) -> None:
-    check_rejections(rejected, accepted, Validation())
+    check_rejections(rejected, accepted, Validation(), name="wiki")
 
 
 @pytest.mark.parametrize(
