@@ -167,7 +167,7 @@ class _Planner:
         found, counting = quarantine.count_open(self._connection, self._collection, target.id)
         pending = work_items.enqueue_pending(self._connection, self._collection, target.id, self._run.id)
         expected = estimate(
-            self._context.for_generation(target), self._connection, target,
+            self._context, self._connection, target, run_id=self._run.id, live=live,
             rebuild=self._rebuild, characters=EXACT if self._dry else SAMPLE,
         )  # fmt: skip
         held = sizes.held if live is None or live.id == target.id else self._held(live)

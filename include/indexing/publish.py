@@ -103,6 +103,7 @@ def finish_idle(context: IndexContext, key: str) -> None:
     with context.pool.connection() as connection:
         run, target = _open(context, connection, key)
         runs.supersede_running(connection, run)
+        runs.save_done(connection, run)
         runs.finish_run(connection, run.id, "done")
         query_log.expire(connection, target.collection_id, context.collection.query_log)
 
@@ -128,6 +129,7 @@ def _publish_once(context: IndexContext, key: str) -> Outcome:
             quarantine.acknowledge(connection, target.collection_id)
             runs.supersede_running(connection, run)
             runs.add_seconds(connection, run.id, "publish", time.monotonic() - started)
+            runs.save_done(connection, run)
             runs.finish_run(connection, run.id, "done")
         outcome = _outcome(connection, key, target, changed)
         if outcome.written + outcome.deleted > ANALYZE_SHARE * outcome.total:  # of less, autovacuum takes care
