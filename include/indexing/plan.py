@@ -56,10 +56,13 @@ class Plan:
     idle: bool = False
 
 
-def plan_run(context: IndexContext, key: str, *, mode: str = "incremental", allow_deletes: bool = False) -> Plan:
+def plan_run(
+    context: IndexContext, key: str, *, mode: str = "incremental", allow_deletes: bool = False, rebuild: bool = False
+) -> Plan:
     """List, read and compare; in mode ``plan`` everything but the plan itself is rolled back.
 
     :param key: names the run; a retry with the same key continues it.
+    :param rebuild: in mode ``plan``: what a rebuild would do.
     :raises BadData: a gate stops the run; nothing was removed or published.
     """
     started = time.monotonic()
@@ -69,7 +72,7 @@ def plan_run(context: IndexContext, key: str, *, mode: str = "incremental", allo
         connection.commit()
         collections.lock_collection_session(connection, collection)
         try:
-            plan = _Planner(context, connection, collection, run).plan()
+            plan = _Planner(context, connection, collection, run, rebuild=rebuild).plan()
             if mode == "plan":
                 connection.rollback()
             runs.add_seconds(connection, run.id, "plan", time.monotonic() - started)
@@ -86,9 +89,9 @@ def plan_run(context: IndexContext, key: str, *, mode: str = "incremental", allo
 class _Planner:
     """One plan of one run, on one connection that holds the collection."""
 
-    def __init__(self, context: IndexContext, connection: Connection, collection: int, run: Run) -> None:
+    def __init__(self, context: IndexContext, connection: Connection, collection: int, run: Run, *, rebuild: bool) -> None:
         self._context, self._connection, self._collection, self._run = context, connection, collection, run
-        self._dry, self._rebuild = run.mode == "plan", run.mode == "rebuild"
+        self._dry, self._rebuild = run.mode == "plan", rebuild or run.mode == "rebuild"
 
     def plan(self) -> Plan:
         reads = self._list()
@@ -96,7 +99,9 @@ class _Planner:
         self._checkpoint()
         quarantine.resolve_vanished(self._connection, self._collection)
         if reads or quarantine.orphaned_duplicates(self._connection, self._collection):
-            ObjectReader(self._context, self._connection, self._collection, self._run, self._checkpoint).read()
+            ObjectReader(
+                self._context, self._connection, self._collection, self._run, self._checkpoint, rebuild=self._rebuild
+            ).read()
             reads = objects.count_by_kind(self._connection)  # with those that others made it read again
         if self._context.collection.near_duplicates.threshold is not None and not self._dry:
             sign_missing(self._connection, self._collection, self._context.progress, self._checkpoint)

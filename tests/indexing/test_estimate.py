@@ -62,6 +62,25 @@ def test_what_is_there_already_is_not_counted(settings: Settings, documents: Pat
     assert rebuild["estimate"]["texts"] == rebuild["chunks"]["embedded"] > 50
 
 
+def test_a_rebuild_is_planned_before_it_is_paid(settings: Settings, documents: Path, collection: Callable[..., str]) -> None:
+    collection(embedding=PRICED)
+    for number in range(6):
+        (documents / f"{number}.md").write_text(f"# Page {number}\n\nText number {number}.")
+    settle(documents)
+    first = index(settings, "handbook", embedder=HashEmbedder())
+    embedder = HashEmbedder()
+    plan = index(settings, "handbook", embedder=embedder, mode="plan", rebuild=True)
+    assert embedder.texts == []
+    assert plan["reads"] == {"rebuild": 6}
+    reasons = query(settings, "select distinct reason from ragworks.run_document where run_id = %s", plan["run"])
+    assert reasons == [("new generation: rebuild",)]
+    assert query(settings, "select id, state from ragworks.generation") == [(first["generation"], "live")]
+    assert index(settings, "handbook", embedder=HashEmbedder())["chunks"]["embedded"] == 0, "it left nothing behind"
+    done = index(settings, "handbook", embedder=HashEmbedder(), mode="rebuild")
+    assert plan["estimate"]["texts"] == done["chunks"]["embedded"] == 6
+    assert plan["estimate"]["cost"] == done["estimate"]["cost"] > 0
+
+
 def test_a_part_stands_for_all(
     settings: Settings, documents: Path, collection: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

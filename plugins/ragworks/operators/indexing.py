@@ -28,11 +28,11 @@ SHOWN = 50  # documents listed in the log of a plan
 class PlanIndexOperator(BaseOperator, SkipMixin):
     """List a collection's source, read what changed, and write down what there is to do.
 
-    Returns the numbers of the workers that are needed: none when nothing is to be embedded. In mode ``plan`` everything
-    downstream is skipped.
+    Returns the numbers of the workers that are needed: none when nothing is to be embedded. In the modes ``plan`` and
+    ``plan_rebuild`` everything downstream is skipped.
 
     :param collection: name of the collection (templated).
-    :param mode: ``incremental``, ``plan``, ``rebuild`` or ``rollback``, which plans nothing (templated).
+    :param mode: ``incremental``, ``plan``, ``plan_rebuild``, ``rebuild`` or ``rollback``, which plans nothing (templated).
     :param allow_deletes: let the run remove more than ``validation.max_deleted`` (templated).
     :param workers: how many workers share the embedding at most, 1 to 32 (templated).
     :param run_key: names the run; a retry with the same key goes on with it (templated).
@@ -70,9 +70,11 @@ class PlanIndexOperator(BaseOperator, SkipMixin):
         mode, allow_deletes, workers = _mode(self.mode), _flag(self.allow_deletes), _workers(self.workers)
         if mode == "rollback":
             return []
+        rebuild = mode == "plan_rebuild"
+        mode = "plan" if rebuild else mode
         with _working(self.collection, self.run_key) as index:
             try:
-                plan = plan_run(index, self.run_key, mode=mode, allow_deletes=allow_deletes)
+                plan = plan_run(index, self.run_key, mode=mode, allow_deletes=allow_deletes, rebuild=rebuild)
             except BadData:
                 self._show(index)  # what the gate looked at
                 raise
