@@ -28,12 +28,15 @@ TEXT_REFUSED = (400, 413, 422)  # may be about one text: too long, or not to a f
 class EndpointEmbedder:
     """A model behind HTTP. Its weights cannot be seen: the canary strings notice when they change."""
 
-    def __init__(self, embedding: Embedding, settings: Settings) -> None:
+    def __init__(
+        self, embedding: Embedding, settings: Settings, *, timeout: float | None = None, retries: int | None = None
+    ) -> None:
         if not embedding.base_url:
             raise BadConfiguration(
                 "embedding.base_url", "the openai backend needs it", "Write base_url: https://host/v1 under embedding"
             )
         self._embedding, self._base_url, self._key = embedding, embedding.base_url, settings.embedding_api_key
+        self._timeout, self._retries = timeout or TIMEOUT, RETRIES if retries is None else retries
 
     @cached_property
     def fingerprint(self) -> str:
@@ -81,7 +84,9 @@ class EndpointEmbedder:
     def _client(self) -> Any:
         import openai
 
-        return openai.OpenAI(base_url=self._base_url, api_key=self._key or "none", timeout=TIMEOUT, max_retries=RETRIES)
+        return openai.OpenAI(
+            base_url=self._base_url, api_key=self._key or "none", timeout=self._timeout, max_retries=self._retries
+        )
 
     def _request(self, texts: Sequence[str]) -> NDArray[np.float32]:
         import openai

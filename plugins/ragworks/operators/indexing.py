@@ -213,8 +213,10 @@ class PublishIndexOperator(BaseOperator):
         from include.store.pool import open_pool
         from ragworks.hooks.ragworks import settings_from_airflow
 
-        with open_pool(settings_from_airflow()) as pool:
-            result = rollback(pool, self.collection, since=context["dag_run"].start_date)  # a retry finds it done
+        settings = settings_from_airflow()
+        with open_pool(settings) as pool:
+            since = context["dag_run"].start_date  # a retry finds it done
+            result = rollback(pool, self.collection, since=since, settings=settings)
         self.log.info("Generation %(generation)s is live instead of %(replaced)s; behind the source: %(behind)s", result)
         context["outlet_events"][index_asset(self.collection)].extra = result
 
