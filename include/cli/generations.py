@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from include.output import Output
     from include.store.generations import Generation
 
+FORCE = "also when the model that made it is not there any more"
+
 
 def register(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the commands."""
@@ -21,9 +23,11 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser("activate", parents=[common], help="have another generation answer queries, at once")
     parser.add_argument("name", help="collection")
     parser.add_argument("generation", type=int, help="its number, as `generations` shows it")
+    parser.add_argument("--force", action="store_true", help=FORCE)
     parser.set_defaults(run=activate)
     parser = commands.add_parser("rollback", parents=[common], help="go back to the generation that served last, at once")
     parser.add_argument("name", help="collection")
+    parser.add_argument("--force", action="store_true", help=FORCE)
     parser.set_defaults(run=rollback)
 
 
@@ -97,7 +101,7 @@ def activate(args: argparse.Namespace, settings: Settings, output: Output) -> No
     from include.store.pool import open_pool
 
     with open_pool(settings) as pool:
-        _say(swap(pool, args.name, args.generation), output)
+        _say(swap(pool, args.name, args.generation, settings=None if args.force else settings), output)
 
 
 def rollback(args: argparse.Namespace, settings: Settings, output: Output) -> None:
@@ -106,7 +110,7 @@ def rollback(args: argparse.Namespace, settings: Settings, output: Output) -> No
     from include.store.pool import open_pool
 
     with open_pool(settings) as pool:
-        _say(back(pool, args.name), output)
+        _say(back(pool, args.name, settings=None if args.force else settings), output)
 
 
 def _say(result: dict[str, Any], output: Output) -> None:
@@ -130,4 +134,5 @@ def _quality(gate: dict[str, Any] | None) -> str:
     if not gate or gate.get("built") is None:
         return ""
     before = f" (before {gate['live']:.3f})" if gate.get("live") is not None else ""
-    return f"{gate['built']:.3f}{before}"
+    further = _quality(gate.get("sanity"))
+    return f"{gate['built']:.3f}{before}" + (f"; headings {further}" if further else "")

@@ -20,7 +20,9 @@ def register(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="collection")
     parser.add_argument("--plan", action="store_true", help="only say what would be done, why, and what it would cost")
     parser.add_argument(
-        "--rebuild", action="store_true", help="read and embed everything again into a new generation, then swap"
+        "--rebuild",
+        action="store_true",
+        help="read and embed everything again into a new generation, then swap; with --plan: say what that takes",
     )
     parser.add_argument("--allow-deletes", action="store_true", help="let this run delete more than validation.max_deleted")
     parser.set_defaults(run=run)
@@ -34,7 +36,7 @@ def run(args: argparse.Namespace, settings: Settings, output: Output) -> None:
 
     mode = "plan" if args.plan else "rebuild" if args.rebuild else "incremental"
     with output.progress() as progress, open_context(settings, args.name, progress=progress) as context:
-        result = index_collection(context, mode=mode, allow_deletes=args.allow_deletes)
+        result = index_collection(context, mode=mode, allow_deletes=args.allow_deletes, rebuild=args.rebuild)
         with context.pool.connection() as connection:
             became = runs.run_documents(connection, result["run"], limit=SHOWN)
             total = runs.count_documents(connection, result["run"])

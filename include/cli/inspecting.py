@@ -114,16 +114,31 @@ def show_runs(args: argparse.Namespace, settings: Settings, output: Output) -> N
 
 
 def planned_and_done(run: Run) -> dict[str, list[Any]]:
-    """What a run expected, beside what it did: texts, tokens, seconds of the index step, cost."""
-    expected = run.estimate or {}
-    cost, tokens = expected.get("cost"), expected.get("tokens")
-    paid = None if cost is None else round(cost / tokens * run.tokens, 6) if tokens else 0.0
-    return {
-        "texts embedded": [expected.get("texts"), run.embedded],
-        "tokens embedded": [tokens, run.tokens],
-        "seconds to index": [expected.get("seconds"), run.seconds.get("index")],
-        "cost": [cost, paid],
+    """What a run expected, beside what it did: documents by action, texts, tokens, seconds of the index step, cost."""
+    from include.indexing.estimate import cost_of
+    from include.indexing.plan import ACTIONS
+
+    plan, expected = run.plan or {}, run.estimate or {}
+    done = plan.get("done")  # None: it did not come to a publication, or was one of an earlier release
+    documents = {
+        f"documents {action.replace('_', ' ')}": [plan.get(action, 0), None if done is None else done.get(action, 0)]
+        for action in ACTIONS
     }
+    return {
+        **documents,
+        "texts embedded": [expected.get("texts"), run.embedded],
+        "tokens embedded": [expected.get("tokens"), run.tokens],
+        "seconds to index": [expected.get("seconds"), run.seconds.get("index")],
+        "cost": [expected.get("cost"), cost_of(run.tokens, _price(expected))],
+    }
+
+
+def _price(expected: dict[str, Any]) -> float | None:
+    """A million tokens at the time of the plan; earlier releases kept only what all of them cost."""
+    if "price" in expected:
+        return None if expected["price"] is None else float(expected["price"])
+    cost, tokens = expected.get("cost"), expected.get("tokens")
+    return cost / tokens * 1e6 if cost and tokens else None
 
 
 def _show_recent(output: Output, recent: list[Run], *, with_json: bool = True) -> None:

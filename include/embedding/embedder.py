@@ -27,6 +27,10 @@ CANARY_TEXTS = (
 CANARY_TOLERANCE = 1e-3  # cosine distance; other batch sizes and kernels move a vector by about 1e-6
 
 
+class TextRefused(BadConfiguration):
+    """The model answers, and takes not what it was sent: one of the texts, or whatever it is asked. ``why`` repeats no text."""
+
+
 class Embedder(Protocol):
     """An embedding model. Making one is cheap; the model is loaded by the first text.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from include.embedding import models
+from include.embedding.embedder import TextRefused
 from include.errors import BadConfiguration, ServiceUnavailable, Transient, reply_codes
 
 if TYPE_CHECKING:
@@ -22,17 +23,21 @@ if TYPE_CHECKING:
 BATCH = 128  # texts per request; OpenAI allows 2048 and 300,000 tokens
 TIMEOUT = 60.0  # seconds per request
 RETRIES = 5
+TEXT_REFUSED = (400, 413, 422)  # may be about one text: too long, or not to a filter's liking
 
 
 class EndpointEmbedder:
     """A model behind HTTP. Its weights cannot be seen: the canary strings notice when they change."""
 
-    def __init__(self, embedding: Embedding, settings: Settings) -> None:
+    def __init__(
+        self, embedding: Embedding, settings: Settings, *, timeout: float | None = None, retries: int | None = None
+    ) -> None:
         if not embedding.base_url:
             raise BadConfiguration(
                 "embedding.base_url", "the openai backend needs it", "Write base_url: https://host/v1 under embedding"
             )
         self._embedding, self._base_url, self._key = embedding, embedding.base_url, settings.embedding_api_key
+        self._timeout, self._retries = timeout or TIMEOUT, RETRIES if retries is None else retries
 
     @cached_property
     def fingerprint(self) -> str:
@@ -80,7 +85,9 @@ class EndpointEmbedder:
     def _client(self) -> Any:
         import openai
 
-        return openai.OpenAI(base_url=self._base_url, api_key=self._key or "none", timeout=TIMEOUT, max_retries=RETRIES)
+        return openai.OpenAI(
+            base_url=self._base_url, api_key=self._key or "none", timeout=self._timeout, max_retries=self._retries
+        )
 
     def _request(self, texts: Sequence[str]) -> NDArray[np.float32]:
         import openai
@@ -101,7 +108,8 @@ class EndpointEmbedder:
             raise Transient(f"{self._base_url} is rate limited", reply_codes(error), "Try again later") from error
         except openai.APIStatusError as error:
             fix = "Check embedding.model, and whether it takes texts of chunking.max_tokens"
-            raise BadConfiguration(f"{self._base_url} refuses the request", reply_codes(error), fix) from error
+            refusal = TextRefused if error.status_code in TEXT_REFUSED else BadConfiguration
+            raise refusal(f"{self._base_url} refuses the request", reply_codes(error), fix) from error
         vectors = np.array([row.embedding for row in sorted(answer.data, key=lambda row: row.index)], dtype=np.float32)
         if len(vectors) != len(texts):
             raise Transient(f"{self._base_url} answered {len(vectors)} vectors for {len(texts)} texts", "", "Try again later")

@@ -25,6 +25,7 @@ class GateReport:
     :param compared: False when there is nothing to compare; ``reason`` says why, and the gate lets it pass.
     :param origin: golden, headings (the sanity set) or none.
     :param left_out: golden queries whose documents one side lacks, or whose text is gone.
+    :param sanity: golden queries were too few to be sure: how the two compare on headings, asked as well. The gate heeds both.
     :param difference: built less live, of nDCG@10; ``low`` and ``high`` bound it with 95 % confidence,
         None when too few queries tell the two apart.
     """
@@ -47,10 +48,15 @@ class GateReport:
     worst: tuple[Loss, ...] = ()
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
+    sanity: GateReport | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: numbers to four places."""
-        return {key: _rounded(value) for key, value in asdict(self).items()}
+        """For JSON: numbers to four places. All losses stand in one list, where `forget` finds them."""
+        found = {key: _rounded(value) for key, value in asdict(self).items()}
+        if self.sanity is not None:
+            found["worst"] += found["sanity"]["worst"]
+            found["sanity"] = {key: value for key, value in found["sanity"].items() if key not in ("worst", "sanity")}
+        return found
 
     def summary(self) -> str:
         """One line for a log or a table."""
@@ -59,7 +65,8 @@ class GateReport:
         sample = "golden queries" if self.origin == "golden" else "sanity queries made from headings"
         sure = "" if self.low is None or self.high is None else f", 95 % {self.low:+.4f} to {self.high:+.4f}"
         change = f"{self.live:.4f} → {self.built:.4f} ({self.built - self.live:+.4f}{sure})"
-        return f"nDCG@{PLACES} of {self.queries} {sample}: {change}"
+        further = f"; {self.sanity.summary()}" if self.sanity is not None else ""
+        return f"nDCG@{PLACES} of {self.queries} {sample}: {change}{further}"
 
 
 def _rounded(value: Any) -> Any:

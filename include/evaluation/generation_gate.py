@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from include.collection_file import Retrieval
+from include.embedding.embedder import TextRefused
 from include.errors import BadConfiguration, Transient
 from include.evaluation.bootstrap import paired_interval
 from include.evaluation.gate_report import PLACES, GateReport, Loss
@@ -71,13 +72,16 @@ def compare_generations(
     started = time.monotonic()
     with pool.connection() as connection:
         sample = _sample(connection, collection_id, live, built)
+        further = _further(connection, collection_id, live, built, sample)
     try:
         report = _compare(pool, sample, live, built, embedders, progress)
+        if further is not None:
+            report = replace(report, sanity=_compare(pool, further, live, built, embedders, progress))
     except psycopg.errors.UndefinedTable as error:
         raise Transient("quality was not compared", "another run dropped a generation meanwhile", "Run again") from error
     done = replace(report, seconds=round(time.monotonic() - started, 3))
     logger.info("generation %d: %s", built.id, done.summary())
-    for warning in done.warnings:
+    for warning in (*done.warnings, *(done.sanity.warnings if done.sanity else ())):
         logger.warning("generation %d: %s", built.id, warning)
     return done
 
@@ -94,13 +98,28 @@ def _sample(connection: Connection, collection: int, live: Generation | None, bu
         return _Sample("golden", usable, left_out, some)
     if live is None:
         return _Sample("none", [], left_out)
-    texts = comparable.sample_documents(
-        connection, collection, built.id, live.id, limit=SANITY_DOCUMENTS, characters=SANITY_CHARACTERS
-    )
-    made = sanity_queries(texts)
+    made = _headings(connection, collection, live, built)
     why = f"none of {known} golden queries could be asked" if known else "the collection has no golden queries"
     warning = f"{why}: headings stand in for them, which tells a broken index from a sound one, not a good one from a better"
     return _Sample("headings" if made else "none", made, left_out, (warning,))
+
+
+def _further(
+    connection: Connection, collection: int, live: Generation | None, built: Generation, sample: _Sample
+) -> _Sample | None:
+    """The sanity set beside a few golden queries: five of them can be as bad as can be, and nothing is sure."""
+    if live is None or sample.origin != "golden" or len(sample.queries) >= SMALL_SAMPLE:
+        return None
+    made = _headings(connection, collection, live, built)
+    warning = f"only {len(sample.queries)} golden queries could be asked: headings are asked too, and the gate heeds both"
+    return _Sample("headings", made, 0, (warning,)) if made else None
+
+
+def _headings(connection: Connection, collection: int, live: Generation, built: Generation) -> list[GoldenQuery]:
+    texts = comparable.sample_documents(
+        connection, collection, built.id, live.id, limit=SANITY_DOCUMENTS, characters=SANITY_CHARACTERS
+    )
+    return sanity_queries(texts)
 
 
 def _compare(
@@ -123,12 +142,17 @@ def _compare(
         vectors = _embed(sides, [query.query for query in sample.queries], embedders)
     except _ModelGone as gone:
         return replace(report, reason=f"the model of the live generation cannot be asked: {gone}")
-    scored = _score(pool, sides, sample.queries, vectors, progress)
+    fair = [n for n in range(len(sample.queries)) if live is None or vectors[1][n] is not None]
+    queries = [sample.queries[n] for n in fair]
+    if not queries:
+        return replace(report, reason="the model of the live generation refuses every query")
+    scored = _score(pool, sides, queries, [[side[n] for n in fair] for side in vectors], progress)
     means = [(_mean([s[0] for s in side]), _mean([s[1] for s in side])) for side in scored]
-    report = replace(report, queries=len(sample.queries), built=means[0][0], built_recall=means[0][1])
+    left_out = sample.left_out + len(sample.queries) - len(queries)
+    report = replace(report, queries=len(queries), left_out=left_out, built=means[0][0], built_recall=means[0][1])
     if live is None:
         return replace(report, reason="no generation is live yet")
-    return _paired(replace(report, live=means[1][0], live_recall=means[1][1]), sample.queries, scored)
+    return _paired(replace(report, live=means[1][0], live_recall=means[1][1]), queries, scored)
 
 
 def _paired(report: GateReport, queries: Sequence[GoldenQuery], scored: Sequence[Sequence[tuple[float, float]]]) -> GateReport:
@@ -158,14 +182,17 @@ class _ModelGone(Exception):
 
 def _embed(
     sides: Sequence[Generation], queries: Sequence[str], embedders: Callable[[Generation], Embedder]
-) -> list[list[NDArray[np.float32]]]:
-    """The queries' vectors for each side, by ``embed_query`` as the search does, since models may have a query prompt."""
-    made: dict[str, list[NDArray[np.float32]]] = {}
+) -> list[list[NDArray[np.float32] | None]]:
+    """The queries' vectors for each side, by ``embed_query`` as the search does, since models may have a query prompt.
+
+    None where the model refuses the query.
+    """
+    made: dict[str, list[NDArray[np.float32] | None]] = {}
     for number, side in enumerate(sides):
         try:
             if side.embedder not in made:
                 embedder = embedders(side)
-                made[side.embedder] = [embedder.embed_query(query) for query in queries]
+                made[side.embedder] = [_asked(embedder, query) for query in queries]
         except BadConfiguration as error:
             if number == 0:
                 raise
@@ -173,19 +200,27 @@ def _embed(
     return [made[side.embedder] for side in sides]
 
 
+def _asked(embedder: Embedder, query: str) -> NDArray[np.float32] | None:
+    try:
+        return embedder.embed_query(query)
+    except TextRefused:
+        return None
+
+
 def _score(
     pool: Pool,
     sides: Sequence[Generation],
     queries: Sequence[GoldenQuery],
-    vectors: Sequence[Sequence[NDArray[np.float32]]],
+    vectors: Sequence[Sequence[NDArray[np.float32] | None]],
     progress: Progress,
 ) -> list[list[tuple[float, float]]]:
-    """(nDCG, recall) of each query, for each side; both sides of a query see one snapshot."""
+    """(nDCG, recall) of each query, for each side; both sides of a query see one snapshot. What is refused finds nothing."""
     scored: list[list[tuple[float, float]]] = [[] for _ in sides]
     for number, query in enumerate(queries):
         with pool.connection() as connection, snapshot(connection):
             for side, of_side, scores in zip(sides, vectors, scored, strict=True):
-                gained = _ranking(connection, side, of_side[number], query)
+                vector = of_side[number]
+                gained = [] if vector is None else _ranking(connection, side, vector, query)
                 scores.append((ndcg(gained, query, PLACES), recall(gained, query)))
         progress.advance(1)
     return scored

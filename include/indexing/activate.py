@@ -5,37 +5,55 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from include.errors import BadData
+from include.embedding.embedder import recorded_embedding
+from include.embedding.presence import check_there
+from include.errors import BadConfiguration, BadData, RagworksError
 from include.store import changes, chunks, collections, deployed_embedders, generations, work_items
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
+    from include.config import Settings
     from include.store.generations import Generation
     from include.store.pool import Connection, Pool
 
 
 def activate(
-    pool: Pool, name: str, generation_id: int, *, actor: str = "", reason: str = "", ended: str = "replaced"
+    pool: Pool,
+    name: str,
+    generation_id: int,
+    *,
+    actor: str = "",
+    reason: str = "",
+    ended: str = "replaced",
+    settings: Settings | None = None,
 ) -> dict[str, Any]:
     """Make a retired or refused generation live; where it was made by another embedder than the live one, that is deployed.
 
     :param actor: who wants it, and why, for the history of deployments.
     :param ended: what becomes of the deployment before, see :func:`include.store.deployments.put_live`.
+    :param settings: to look whether the model that made it can still be asked; None: it is taken all the same.
     :return: collection, generation, replaced, behind (documents that the next run brings in step), seconds.
     :raises BadData: there is no such generation, or it is not complete.
+    :raises BadConfiguration: its model is not there any more; nothing was changed.
     """
     with pool.connection() as connection:
         collection = collections.collection_id(connection, name)
+        existing = generations.generations(connection, collection)
+        connection.commit()
+        _check_model(settings, existing, next((g for g in existing if g.id == generation_id), None))
         return _swap(connection, collection, name, generation_id, actor=actor, reason=reason, ended=ended)
 
 
-def rollback(pool: Pool, name: str, *, since: datetime | None = None) -> dict[str, Any]:
+def rollback(pool: Pool, name: str, *, since: datetime | None = None, settings: Settings | None = None) -> dict[str, Any]:
     """Go back to the generation that served last.
 
     :param since: when it was asked for: a swap after that is taken for this one, so that a retry does not go forward again.
+    :param settings: as of :func:`activate`.
     :return: as :func:`activate`.
     :raises BadData: none is kept.
+    :raises BadConfiguration: its model is not there any more; nothing was changed.
     """
     with pool.connection() as connection:
         collection = collections.collection_id(connection, name)
@@ -50,7 +68,23 @@ def rollback(pool: Pool, name: str, *, since: datetime | None = None) -> dict[st
                 f"See: ragworks generations {name}",
             )  # fmt: skip
         latest = max(retired, key=lambda g: (g.retired_at or g.created_at, g.id))
+        connection.commit()
+        _check_model(settings, existing, latest)
         return _swap(connection, collection, name, latest.id)
+
+
+def _check_model(settings: Settings | None, existing: Sequence[Generation], chosen: Generation | None) -> None:
+    """Refuse a generation that could answer nobody. One of the live one's model is as well off as that is."""
+    live = next((g for g in existing if g.state == "live"), None)
+    if settings is None or chosen is None or (live is not None and live.embedder == chosen.embedder):
+        return
+    try:
+        check_there(chosen.embedder, recorded_embedding(chosen.spec), settings)
+    except RagworksError as error:
+        fix = f"{error.fix or 'Bring it back'}, or take it all the same with --force: then only words are found"
+        raise BadConfiguration(
+            f"generation {chosen.id} cannot be asked", f"{error.what}: {error.why}; nothing was changed", fix
+        ) from error
 
 
 def _swap(

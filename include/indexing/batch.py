@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from include.quality.suites import chunk_rules
-from include.quality.validate import validate
+from include.quality.validate import Failure, validate
 from include.store.chunks import ChunkRow
 from include.store.quarantine import Refusal
 
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
     from include.indexing.chunking import Chunk
     from include.lexical.bm25 import BM25
-    from include.quality.validate import Failure
     from include.store.work_items import WorkItem
 
     Vectors = Mapping[UUID, NDArray[np.float32]]  # by text hash, shape (dimension,)
+
+EMBEDDABLE = "embeddable"  # under this a document is quarantined of which the model takes not a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,22 @@ class ChunkVerdict:
     evaluated: int
 
 
-def validate_chunks(prepared: Sequence[Prepared], vectors: Vectors, *, max_tokens: int, dimension: int) -> ChunkVerdict:
-    """Check every chunk of the batch with its vector; one bad chunk refuses its whole document."""
+def validate_chunks(
+    prepared: Sequence[Prepared],
+    vectors: Vectors,
+    *,
+    max_tokens: int,
+    dimension: int,
+    refused: Mapping[UUID, str] | None = None,
+) -> ChunkVerdict:
+    """Check every chunk of the batch with its vector; one bad chunk refuses its whole document.
+
+    :param refused: texts that the model would not embed, by hash, and why; their documents are refused unchecked.
+    """
+    unembedded = _unembedded(prepared, refused or {})
+    prepared = [p for p in prepared if p.item.document_id not in unembedded]
+    if not prepared:
+        return ChunkVerdict(unembedded, {"suite": "chunks", "expectations": []}, 0)
     pieces = [(p, c, vectors[h]) for p in prepared for c, h in zip(p.chunks, p.hashes, strict=True)]
     finite = [bool(np.isfinite(v).all()) for _, _, v in pieces]
     columns: dict[str, Sequence[Any]] = {
@@ -68,10 +83,19 @@ def validate_chunks(prepared: Sequence[Prepared], vectors: Vectors, *, max_token
     }
     rules = chunk_rules(max_tokens=max_tokens, dimension=dimension)
     verdict = validate("chunks", rules, columns, [f"{p.item.uri}#{c.ordinal}" for p, c, _ in pieces])
-    failures: dict[int, Failure] = {}
+    failures = unembedded
     for position, failure in sorted(verdict.failures.items()):
         failures.setdefault(pieces[position][0].item.document_id, failure)
     return ChunkVerdict(failures, verdict.result, len(pieces))
+
+
+def _unembedded(prepared: Sequence[Prepared], refused: Mapping[UUID, str]) -> dict[int, Failure]:
+    """Documents with a text that the model would not embed."""
+    return {
+        p.item.document_id: Failure(EMBEDDABLE, f"was refused by the embedding model: {refused[first]}")
+        for p in prepared
+        if (first := next((h for h in p.hashes if h in refused), None)) is not None
+    }
 
 
 def chunk_rows(prepared: Sequence[Prepared], vectors: Vectors, bm25: BM25 | None, *, packed: bool = True) -> list[ChunkRow]:

@@ -63,10 +63,15 @@ class IndexContext:
         embedder = self.embedder if same else open_recorded(generation.embedder, embedding, self.settings)
         sections = {
             "chunking": Chunking.model_validate({k: v for k, v in spec["chunking"].items() if k != "version"}),
-            "embedding": embedding,
+            # No row depends on the price: what is embedded now costs what the file says now.
+            "embedding": embedding.model_copy(update={"price_per_million_tokens": self._price}),
             "index": Index.model_validate(spec["index"]),
         }
         return replace(self, collection=self.collection.model_copy(update=sections), embedder=embedder)
+
+    @property
+    def _price(self) -> float | None:
+        return self.collection.embedding.price_per_million_tokens
 
 
 @contextmanager

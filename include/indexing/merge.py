@@ -37,7 +37,7 @@ def check(context: IndexContext, connection: Connection, run: Run, target: Gener
     limits = context.collection.validation
     sizes = changes.sizes(connection, collection, target.id)
     rejected = quarantine.count_open(connection, collection, target.id)[1]
-    check_rejections(rejected, sizes.awaiting_publication(target), limits, held=sizes.held)
+    check_rejections(rejected, sizes.awaiting_publication(target), limits, name=context.collection.name, held=sizes.held)
     live = generations.live_generation(connection, collection)
     if live is not None:
         of_live = sizes if live.id == target.id else changes.sizes(connection, collection, live.id)
@@ -46,7 +46,7 @@ def check(context: IndexContext, connection: Connection, run: Run, target: Gener
         allowed = run.allow_deletes and set(removed) <= runs.deleted_uris(connection, run.id)
         check_deletions(len(removed), of_live.held, sizes.wanted, limits, allow=allowed, examples=removed)
         lost = changes.lacking(connection, collection, live.id, target.id) if target.state == "building" else []
-        check_losses(target.id, lost, of_live.held, limits, allow=run.allow_deletes)
+        check_losses(target.id, lost, of_live.held, limits, name=context.collection.name, allow=run.allow_deletes)
 
 
 def remove(connection: Connection, held: Generation) -> int:

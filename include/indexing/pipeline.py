@@ -23,16 +23,22 @@ if TYPE_CHECKING:
 
 
 def index_collection(
-    context: IndexContext, *, mode: str = "incremental", allow_deletes: bool = False, key: str | None = None
+    context: IndexContext,
+    *,
+    mode: str = "incremental",
+    allow_deletes: bool = False,
+    key: str | None = None,
+    rebuild: bool = False,
 ) -> dict[str, Any]:
     """Run all steps.
 
     :param mode: ``incremental``, ``plan`` (say what would be done) or ``rebuild`` (read and embed everything again).
+    :param rebuild: in mode ``plan``: what a rebuild would do.
     :return: the report of the run, see :func:`report`.
     """
     key = key or f"cli-{uuid.uuid4()}"
     with failing(context, key):
-        plan = plan_run(context, key, mode=mode, allow_deletes=allow_deletes)
+        plan = plan_run(context, key, mode=mode, allow_deletes=allow_deletes, rebuild=rebuild)
         if plan.idle and mode != "plan":
             finish_idle(context, key)
         elif mode != "plan":

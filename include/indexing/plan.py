@@ -57,10 +57,13 @@ class Plan:
     idle: bool = False
 
 
-def plan_run(context: IndexContext, key: str, *, mode: str = "incremental", allow_deletes: bool = False) -> Plan:
+def plan_run(
+    context: IndexContext, key: str, *, mode: str = "incremental", allow_deletes: bool = False, rebuild: bool = False
+) -> Plan:
     """List, read and compare; in mode ``plan`` everything but the plan itself is rolled back.
 
     :param key: names the run; a retry with the same key continues it.
+    :param rebuild: in mode ``plan``: what a rebuild would do.
     :raises BadData: a gate stops the run; nothing was removed or published.
     """
     started = time.monotonic()
@@ -70,7 +73,7 @@ def plan_run(context: IndexContext, key: str, *, mode: str = "incremental", allo
         connection.commit()
         collections.lock_collection_session(connection, collection)
         try:
-            plan = _Planner(context, connection, collection, run).plan()
+            plan = _Planner(context, connection, collection, run, rebuild=rebuild).plan()
             if mode == "plan":
                 connection.rollback()
             runs.add_seconds(connection, run.id, "plan", time.monotonic() - started)
@@ -87,9 +90,9 @@ def plan_run(context: IndexContext, key: str, *, mode: str = "incremental", allo
 class _Planner:
     """One plan of one run, on one connection that holds the collection."""
 
-    def __init__(self, context: IndexContext, connection: Connection, collection: int, run: Run) -> None:
+    def __init__(self, context: IndexContext, connection: Connection, collection: int, run: Run, *, rebuild: bool) -> None:
         self._context, self._connection, self._collection, self._run = context, connection, collection, run
-        self._dry, self._rebuild = run.mode == "plan", run.mode == "rebuild"
+        self._dry, self._rebuild = run.mode == "plan", rebuild or run.mode == "rebuild"
         self._kept_out = 0  # objects that the source lists and a person had forgotten
 
     def plan(self) -> Plan:
@@ -97,7 +100,9 @@ class _Planner:
         target, note = self._target()
         self._checkpoint()
         if reads or quarantine.orphaned_duplicates(self._connection, self._collection):
-            ObjectReader(self._context, self._connection, self._collection, self._run, self._checkpoint).read()
+            ObjectReader(
+                self._context, self._connection, self._collection, self._run, self._checkpoint, rebuild=self._rebuild
+            ).read()
             reads = objects.count_by_kind(self._connection)  # with those that others made it read again
         if self._context.collection.near_duplicates.threshold is not None and not self._dry:
             sign_missing(self._connection, self._collection, self._context.progress, self._checkpoint)
@@ -170,7 +175,7 @@ class _Planner:
         found, counting = quarantine.count_open(self._connection, self._collection, target.id)
         pending = work_items.enqueue_pending(self._connection, self._collection, target.id, self._run.id)
         expected = estimate(
-            self._context.for_generation(target), self._connection, target,
+            self._context, self._connection, target, run_id=self._run.id, live=live,
             rebuild=self._rebuild, characters=EXACT if self._dry else SAMPLE,
         )  # fmt: skip
         held = sizes.held if live is None or live.id == target.id else self._held(live)
@@ -212,7 +217,7 @@ class _Planner:
             check_deletions(
                 len(removed), max(held, len(removed)), wanted, limits, allow=self._run.allow_deletes, examples=removed
             )
-            check_rejections(rejected, accepted, limits, held=held)
+            check_rejections(rejected, accepted, limits, name=self._context.collection.name, held=held)
             if not wanted and not held and not rejected and not self._forgotten():
                 raise BadData(*_nothing_found(self._context))
         except BadData as error:

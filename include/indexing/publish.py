@@ -68,7 +68,7 @@ def validate_run(context: IndexContext, key: str) -> None:
         with context.pool.connection() as connection:
             run, target = _open(context, connection, key)
             try:
-                if not _replaced(connection, target):
+                if not _replaced(context, connection, target):
                     check(context, connection, run, target)
                 return
             except Behind:
@@ -103,6 +103,7 @@ def finish_idle(context: IndexContext, key: str) -> None:
     with context.pool.connection() as connection:
         run, target = _open(context, connection, key)
         runs.supersede_running(connection, run)
+        runs.save_done(connection, run)
         runs.finish_run(connection, run.id, "done")
         query_log.expire(connection, target.collection_id, context.collection.query_log)
 
@@ -128,6 +129,7 @@ def _publish_once(context: IndexContext, key: str) -> Outcome:
             quarantine.acknowledge(connection, target.collection_id, target.id)
             runs.supersede_running(connection, run)
             runs.add_seconds(connection, run.id, "publish", time.monotonic() - started)
+            runs.save_done(connection, run)
             runs.finish_run(connection, run.id, "done")
         outcome = _outcome(connection, key, target, changed)
         if outcome.written + outcome.deleted > ANALYZE_SHARE * outcome.total:  # of less, autovacuum takes care
@@ -178,7 +180,7 @@ def _prepare(context: IndexContext, connection: Connection, run: Run, built: Gen
         )  # fmt: skip
         report = _less_forgotten(connection, built.collection_id, report)
         try:
-            check_quality(report, context.collection.generations.max_quality_loss)
+            check_quality(report, context.collection.generations.max_quality_loss, name=context.collection.name)
         except BadData:
             generations.fail(connection, built, report.as_dict())
             collections.hold_spec(connection, built.collection_id, built.spec_hash)
@@ -193,14 +195,15 @@ def _less_forgotten(connection: Connection, collection: int, report: GateReport)
     """The report without documents that were erased while it was made."""
     held = kept_out.hold(connection, {collection: [d for loss in report.worst for d in loss.documents]})
     gone = held.get(collection, set())
-    return replace(report, worst=tuple(loss for loss in report.worst if not gone & set(loss.documents)))
+    sanity = _less_forgotten(connection, collection, report.sanity) if report.sanity else None
+    return replace(report, worst=tuple(loss for loss in report.worst if not gone & set(loss.documents)), sanity=sanity)
 
 
 def _publish(context: IndexContext, connection: Connection, run: Run, target: Generation) -> bool:
     """Whether anything changed for those who query."""
     if target.state == "live":
         return publish_changes(context, connection, run, target)
-    if _replaced(connection, target):
+    if _replaced(context, connection, target):
         return False
     environment = context.settings.environment
     if context.follows_champion and deployed_embedders.is_left(connection, environment, target.collection_id, target.embedder):
@@ -219,7 +222,7 @@ def _publish(context: IndexContext, connection: Connection, run: Run, target: Ge
     return True
 
 
-def _replaced(connection: Connection, target: Generation) -> bool:
+def _replaced(context: IndexContext, connection: Connection, target: Generation) -> bool:
     """Whether another generation took this one's place, and shows the same documents: then nothing is lost.
 
     :raises BadData: it was refused.
@@ -227,10 +230,11 @@ def _replaced(connection: Connection, target: Generation) -> bool:
     """
     if target.state in ("building", "live"):
         return False
+    name = context.collection.name
     if target.state == "failed":
         raise BadData(
             f"generation {target.id} was refused by the quality gate", "the one before stays live",
-            f"See `ragworks generations NAME`; take it all the same with: ragworks activate NAME {target.id}",
+            f"See `ragworks generations {name}`; take it all the same with: ragworks activate {name} {target.id}",
         )  # fmt: skip
     live = generations.live_generation(connection, target.collection_id)
     if live is None or changes.any_change(connection, target.collection_id, live.id):

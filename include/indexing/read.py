@@ -45,13 +45,15 @@ class ObjectReader:
     all memory) is read alone the next times, and refused after MAX_ATTEMPTS of them.
 
     :param checkpoint: called after each batch, to commit it (a dry run passes a no-op).
+    :param rebuild: also what is stored just so already is validated anew.
     """
 
     def __init__(
-        self, context: IndexContext, connection: Connection, collection: int, run: Run, checkpoint: Callable[[], object]
-    ) -> None:
+        self, context: IndexContext, connection: Connection, collection: int, run: Run, checkpoint: Callable[[], object],
+        *, rebuild: bool,
+    ) -> None:  # fmt: skip
         self._context, self._connection, self._collection, self._run = context, connection, collection, run.id
-        self._rebuild = run.mode == "rebuild"
+        self._rebuild = rebuild
         self._checkpoint = checkpoint
         self._sign = signature if context.collection.near_duplicates.threshold is not None else None
         self._since = runs.database_time(connection)

@@ -12,15 +12,17 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import numpy as np
 import psycopg
 
-from include.embedding.embedder import CANARY_TEXTS, CANARY_TOLERANCE
+from include.embedding.embedder import CANARY_TOLERANCE
 from include.errors import BadData, ServiceUnavailable, Terminal, Transient
 from include.hashing import text_hash
 from include.indexing.batch import Prepared, chunk_rows, refusals, validate_chunks
+from include.indexing.embeddable import check_embedder, embed_texts
 from include.indexing.estimate import host
 from include.indexing.lease import ClaimLost, Lease
-from include.indexing.reuse import canary_drift, reusable
+from include.indexing.reuse import canary_drift, reusable, vector_drift
 from include.lexical import bm25
 from include.quality.gates import check_rejections
 from include.store import changes, chunks, documents, generations, quarantine, rates, reports, runs, work_items
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from include.indexing.batch import ChunkVerdict, Vectors
@@ -72,9 +73,11 @@ class _Worker:
         self._context, self._run, self._target = context, run, target
         self._collection, self._total, self._finished = target.collection_id, total, 0
         self._worker, self._id, self._lost = worker, worker.id, 0
-        self._rebuild = run.mode == "rebuild" and target.id == run.generation_id
+        begun = target.state == "building" and bool(target.metrics.get("rebuild"))  # by a run that another goes on for
+        self._rebuild = begun or (run.mode == "rebuild" and target.id == run.generation_id)
         self._characters = FIRST_BATCH
         self._canary_checked = False
+        self._canary: list[float] | None = None  # of the vectors that are used again
         self._tokens, self._seconds = 0, 0.0  # embedded, and how long that took
 
     def drain(self) -> int:
@@ -153,11 +156,15 @@ class _Worker:
         if len(prepared) < len(items):
             raise ClaimLost
         lease.sign()
-        vectors, embedded = self._vectors(prepared, lease)
+        vectors, embedded, refused = self._vectors(prepared, lease)
         lease.sign()
         limits = self._context.collection.chunking
-        verdict = validate_chunks(prepared, vectors, max_tokens=limits.max_tokens, dimension=self._target.dimension)
+        verdict = validate_chunks(
+            prepared, vectors, max_tokens=limits.max_tokens, dimension=self._target.dimension, refused=refused
+        )
         with self._context.pool.connection() as connection:
+            if self._target.canary is None and self._canary is not None:  # before the row is locked against it
+                generations.save_canary(connection, self._target.id, self._canary)
             self._target = generations.generation(connection, self._target.id, lock=True)  # it may be live by now
             if self._target.state not in ("building", "live", "candidate"):
                 raise Transient(f"generation {self._target.id} is {self._target.state}", "another run replaced it", "Run again")
@@ -201,13 +208,17 @@ class _Worker:
             if (pieces := cut.get(item.content_hash)) is not None  # else another run replaced this version, and published
         ]
 
-    def _vectors(self, prepared: Sequence[Prepared], lease: Lease) -> tuple[dict[UUID, NDArray[np.float32]], dict[UUID, str]]:
-        """Vectors of all texts of the batch, and hash → uri of the document that made each new one be embedded."""
+    def _vectors(
+        self, prepared: Sequence[Prepared], lease: Lease
+    ) -> tuple[dict[UUID, NDArray[np.float32]], dict[UUID, str], dict[UUID, str]]:
+        """Vectors of the texts of the batch, hash → uri of the document that made each new one be embedded, hash → why not."""
         pieces = {h: c for p in prepared for h, c in zip(p.hashes, p.chunks, strict=True)}
         with self._context.pool.connection() as connection:
-            sources = reusable(connection, self._target, rebuild=self._rebuild)
-            vectors = chunks.known_embeddings(connection, sources, list(pieces))
+            reuse = reusable(connection, self._target, rebuild=self._rebuild)
+            vectors = chunks.known_embeddings(connection, reuse.sources, list(pieces))
+        self._canary = reuse.canary
         first_seen = {h: p.item.uri for p in reversed(prepared) for h in p.hashes if h not in vectors}
+        refused: dict[UUID, str] = {}
         if first_seen:
             self._check_canary()
             lease.sign()
@@ -219,29 +230,39 @@ class _Worker:
             done = f"{self._finished} of {self._total} documents indexed, embedding"
             self._context.progress.step(done, len(first_seen))
             started = time.monotonic()
-            new = [pieces[h].text for h in first_seen]
-            made = self._context.embedder.embed_documents(new, advance)
-            self._seconds += time.monotonic() - started
-            self._tokens += sum(pieces[h].tokens for h in first_seen)
-            vectors.update(zip(first_seen, made, strict=True))
-        return vectors, first_seen
+            new = list(first_seen)
+            made, bad = embed_texts(self._context.embedder, [pieces[h].text for h in new], advance)
+            if not bad:  # else many were embedded twice
+                self._seconds += time.monotonic() - started
+                self._tokens += sum(pieces[h].tokens for h in first_seen)
+            vectors.update((new[i], vector) for i, vector in made.items())
+            refused = {new[i]: why for i, why in bad.items()}
+        return vectors, {h: uri for h, uri in first_seen.items() if h not in refused}, refused
 
     def _check_canary(self) -> None:
         """Stop when the model no longer gives the vectors that the generation, or those it reuses, were built with."""
         if self._canary_checked:
             return
-        made = self._context.embedder.embed_documents(CANARY_TEXTS).ravel().tolist()
         with self._context.pool.connection() as connection:
-            sources = reusable(connection, self._target, rebuild=self._rebuild)
-            before = [g.canary for g in sources if g.canary]
-            drift = max((canary_drift(canary, made) for canary in before), default=0.0)
+            reuse = reusable(connection, self._target, rebuild=self._rebuild)
+            # An earlier release may have kept no canary: then the vectors that are there tell of their model.
+            sample = [] if reuse.canary else chunks.sample_vectors(connection, self._target, reuse.sources)
+        made = check_embedder(self._context.embedder).ravel().tolist()
+        drift = 0.0
+        if sample:
+            now = self._context.embedder.embed_documents([text for text, _ in sample])
+            drift = vector_drift(np.stack([vector for _, vector in sample]), now)
+        with self._context.pool.connection() as connection:
+            generations.save_canary(connection, self._target.id, made)
+            kept = generations.generation(connection, self._target.id).canary  # another worker's, if that was first
+            before = [c for c in (kept, reuse.canary, *(g.canary for g in reuse.sources)) if c]
+            drift = max(drift, *(canary_drift(canary, made) for canary in before))
             if drift > CANARY_TOLERANCE:
                 raise Terminal(
                     f"the embedder of {self._context.collection.name} changed under the same name",
                     f"its canary strings moved by {drift:.4f} cosine, more than {CANARY_TOLERANCE}",
                     "Restore the model, or run with --rebuild to embed everything again",
                 )
-            generations.save_canary(connection, self._target.id, made)
         self._canary_checked = True
 
     def _store(
@@ -284,8 +305,9 @@ class _Worker:
             rejected = quarantine.count_open(connection, self._collection, self._target.id)[1]
             sizes = changes.sizes(connection, self._collection, self._target.id)
             try:
+                asked = self._context.collection
                 check_rejections(
-                    rejected, sizes.awaiting_publication(self._target), self._context.collection.validation, held=sizes.held
+                    rejected, sizes.awaiting_publication(self._target), asked.validation, name=asked.name, held=sizes.held
                 )
             except BadData as error:
                 runs.finish_run(connection, self._run.id, "failed", str(error))

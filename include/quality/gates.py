@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NoReturn
 
 from include.errors import BadData
 
@@ -23,9 +24,10 @@ def allowed_rejections(batch: int, max_rejected: float) -> int:
     return max(1, int(max_rejected * batch)) if max_rejected > 0 else 0
 
 
-def check_rejections(rejected: int, accepted: int, validation: Validation, *, held: int = 0) -> None:
+def check_rejections(rejected: int, accepted: int, validation: Validation, *, name: str, held: int = 0) -> None:
     """Stop a batch with too many rejected rows.
 
+    :param name: of the collection.
     :param rejected: open quarantine rows that no publication has gone by.
     :param accepted: documents waiting to be published.
     :param held: live documents: in a large collection a few bad ones shall not keep the good ones out.
@@ -38,7 +40,7 @@ def check_rejections(rejected: int, accepted: int, validation: Validation, *, he
             f"{rejected} of {batch} new or changed documents were rejected ({rejected / batch:.1%})",
             f"validation.max_rejected is {validation.max_rejected:.1%}, which allows {allowed}; nothing was published, the live"
             " index is as it was",
-            "See `ragworks quarantine NAME`; repair the source and run again, or go on without them: `ragworks quarantine NAME"
+            f"See `ragworks quarantine {name}`; repair the source and run again, or go on without them: `ragworks quarantine {name}"
             " --acknowledge` (in Airflow: acknowledge), or raise the limit",
         )
 
@@ -65,10 +67,11 @@ def check_deletions(vanished: int, held: int, wanted: int, validation: Validatio
     )
 
 
-def check_losses(generation: int, lost: list[str], held: int, validation: Validation, *, allow: bool) -> None:
+def check_losses(generation: int, lost: list[str], held: int, validation: Validation, *, name: str, allow: bool) -> None:
     """Keep a built generation from going live when it lacks too much of what the live one shows and the source still has.
 
     :param generation: the built one.
+    :param name: of the collection.
     :param lost: uris of these documents: it refused them, and every earlier version.
     :param held: live documents.
     :param allow: a person said so, for this run.
@@ -80,28 +83,37 @@ def check_losses(generation: int, lost: list[str], held: int, validation: Valida
         f"generation {generation} would lose {len(lost)} of {held} documents ({len(lost) / held:.1%}) that are live and still"
         f" in the source: {_listed(lost)}",
         f"it refused them, and validation.max_deleted is {validation.max_deleted:.1%}; the live index is as it was",
-        "See `ragworks quarantine NAME`; repair what refuses them or change the settings back; if they may go, run once with"
+        f"See `ragworks quarantine {name}`; repair what refuses them or change the settings back; if they may go, run once with"
         " --allow-deletes (in Airflow: allow_deletes)",
     )
 
 
-def check_quality(report: GateReport, limit: float) -> None:
-    """Keep a built generation from going live when it is surely worse.
+def check_quality(report: GateReport, limit: float, *, name: str) -> None:
+    """Keep a built generation from going live when it is surely worse, on golden queries or on headings.
 
     :param limit: ``generations.max_quality_loss``, in nDCG@10.
+    :param name: of the collection.
     :raises BadData: the mean loss exceeds the limit and its 95 % interval lies wholly below zero.
     """
+    for asked in (report, report.sanity):
+        if asked is not None and _surely_worse(asked, limit):
+            _refuse(asked, limit, name)
+
+
+def _surely_worse(report: GateReport, limit: float) -> bool:
     if not report.compared or report.difference is None or report.high is None:
-        return
-    if -report.difference <= limit or report.high >= 0:
-        return
+        return False
+    return -report.difference > limit and report.high < 0
+
+
+def _refuse(report: GateReport, limit: float, name: str) -> NoReturn:
     # Queries stay out of the message, which outlives what `forget` erases: the report has them.
     worst = ", ".join(f"{' and '.join(loss.documents)} {loss.live:.2f} → {loss.built:.2f}" for loss in report.worst)
     raise BadData(
-        f"generation {report.built_generation} is worse than the live one: {report.summary()}",
+        f"generation {report.built_generation} is worse than the live one: {replace(report, sanity=None).summary()}",
         f"generations.max_quality_loss is {limit:g} and the loss is sure; generation {report.live_generation} stays live;"
         f" documents found worst: {worst}",
-        f"Change the settings back, or take it all the same: ragworks activate NAME {report.built_generation}",
+        f"Change the settings back, or take it all the same: ragworks activate {name} {report.built_generation}",
     )
 
 

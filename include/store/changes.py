@@ -18,11 +18,14 @@ select c.uri, c.action, case c.action
     when 'added' then 'new in the source'
     when 'renamed' then 'moved from ' || c.old_uri
     when 'deleted' then 'no longer in the source'
-    when 'changed' then 'its content changed'
-    else concat_ws(' and ', case when h.metadata is distinct from d.metadata then 'its metadata' end,
-                   case when h.acl is distinct from d.acl then 'its access list' end) || ' changed, its content did not' end
+    when 'changed' then coalesce(r.why, 'its content changed')
+    else concat_ws('; ', concat_ws(' and ', case when h.metadata is distinct from d.metadata then 'its metadata' end,
+                   case when h.acl is distinct from d.acl then 'its access list' end) || ' changed, its content did not',
+                   r.why) end
     as reason
 from ragworks.changes({c}, {g}) c join ragworks.document d on d.id = c.id
+left join (select uri as object_uri, 'read by another parser or other privacy settings' as why from to_read
+           where kind = 'parser') r using (object_uri)
 left join ragworks.generation_document h on h.generation_id = {g} and h.document_id = c.id and not h.staged
 """
 _TO_LIVE = _EXPLAINED.format(c="%(c)s", g="%(g)s")
@@ -75,6 +78,8 @@ def explained(
     """(uri, action, reason) of every document that the run touches, streamed.
 
     A new generation lacks everything: told is what is new in the source, and of the rest why it is made again.
+
+    In the session that read what changed: it knows why each object was read.
 
     :param why: how a new generation differs from the live one.
     """

@@ -115,6 +115,23 @@ def known_embeddings(
     return found
 
 
+def sample_vectors(
+    connection: Connection, target: Generation, sources: Sequence[Generation], limit: int = 3
+) -> list[tuple[str, NDArray[np.float32]]]:
+    """A few texts with the vectors that the target holds of them, or where it holds none one of the sources."""
+    for held in [target, *sources]:
+        query = sql.SQL(
+            "select substr(t.text, s.start_char + 1, s.end_char - s.start_char), c.embedding from {} c"
+            " join {} s using (document_id, seq) join ragworks.generation_document g on g.generation_id = %s"
+            " and g.document_id = c.document_id and not g.staged"
+            " join ragworks.document_text t on t.collection_id = %s and t.content_hash = g.content_hash limit %s"
+        ).format(held.chunks, held.spans)
+        found = connection.execute(query, (held.id, held.collection_id, limit)).fetchall()
+        if found:
+            return [(str(text), np.asarray(vector.to_numpy(), dtype=np.float32)) for text, vector in found]
+    return []
+
+
 def held_hashes(connection: Connection, sources: Sequence[Generation], text_hashes: Sequence[UUID]) -> set[UUID]:
     """Which of these texts have a vector in generations of the same embedder and storage."""
     found: set[UUID] = set()

@@ -68,6 +68,26 @@ _SELECT = (
 )
 
 
+# A plan says what is left to do: beside it would stand what was done for an earlier one that was carried out.
+_COUNTED_ANEW = ", ".join(
+    f"{column} = case when run.state in ('done', 'planned') then {empty} else run.{column} end"
+    for column, empty in [
+        *((count, "0") for count in ("embedded", "tokens", "reused", "written", "deleted")),
+        *((parts, "'{}'::jsonb") for parts in ("seconds", "scrubbed")),
+    ]
+)
+_DONE = """
+with live as (select id from ragworks.generation where collection_id = %(c)s and state = 'live'),
+left_over as materialized (select c.uri from live, ragworks.changes(%(c)s, live.id) c)
+select d.action, count(*) from ragworks.run_document d where d.run_id = %(run)s and d.action <> 'quarantined'
+and not exists (select from left_over l where l.uri = d.uri)
+and not (d.action in ('added', 'changed') and exists (select from ragworks.quarantine q
+  where q.collection_id = %(c)s and q.uri = d.uri and q.resolved_at is null
+  and (q.generation_id is null or q.generation_id in (select id from live))))
+group by d.action
+"""
+
+
 def database_time(connection: Connection) -> datetime:
     """The database's clock at the start of the transaction."""
     row = connection.execute("select now()").fetchone()
@@ -75,11 +95,11 @@ def database_time(connection: Connection) -> datetime:
 
 
 def start_run(connection: Connection, collection: int, key: str, *, mode: str, allow_deletes: bool) -> Run:
-    """The run of this key: a retry of the same key goes on with the same row."""
+    """The run of this key: a retry of the same key goes on with the same row, and counts anew if it had been finished."""
     connection.execute(
         "insert into ragworks.run (collection_id, key, mode, allow_deletes) values (%s, %s, %s, %s)"
         " on conflict (collection_id, key) do update set mode = excluded.mode, allow_deletes = excluded.allow_deletes,"
-        " state = 'running', error = null, finished_at = null",
+        f" {_COUNTED_ANEW}, state = 'running', error = null, finished_at = null",
         (collection, key, mode, allow_deletes),
     )
     return run_by_key(connection, collection, key)
@@ -122,6 +142,15 @@ def save_plan(
     connection.execute(
         "update ragworks.run set generation_id = %s, plan = %s, estimate = %s, reads = %s where id = %s",
         (generation_id, Jsonb(dict(plan)), Jsonb(dict(estimate)), Jsonb(dict(reads)), run_id),
+    )
+
+
+def save_done(connection: Connection, run: Run) -> None:
+    """Keep, beside the plan, how many of its documents are as the source wants them, by action: after a publication."""
+    rows = connection.execute(_DONE, {"c": run.collection_id, "run": run.id})
+    done = {str(action): int(count) for action, count in rows}
+    connection.execute(
+        "update ragworks.run set plan = plan || jsonb_build_object('done', %s::jsonb) where id = %s", (Jsonb(done), run.id)
     )
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 MODES = {
     "incremental": "incremental: bring the index in step with the source; only what changed is read and embedded",
     "plan": "plan: only say what a run would do and why; nothing is written",
+    "plan_rebuild": "plan_rebuild: only say what a rebuild would do and cost; everything is read, nothing is written",
     "rebuild": "rebuild: read and embed everything again into a new generation, then swap",
     "rollback": "rollback: have the generation that served last answer queries again, at once; nothing is read or embedded",
 }

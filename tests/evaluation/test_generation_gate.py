@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from include.embedding.embedder import TextRefused
 from include.embedding.local import LocalEmbedder
 from include.errors import BadConfiguration, BadData
 from include.evaluation.gate_report import GateReport
@@ -25,6 +26,9 @@ from tests.support import HashEmbedder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from include.config import Settings
     from include.embedding.embedder import Embedder
@@ -89,19 +93,19 @@ def test_only_a_worse_generation_is_stopped(
     assert report.difference is not None
     if not stopped:
         assert report.difference >= 0
-        check_quality(report, LIMIT)
+        check_quality(report, LIMIT, name="handbook")
         return
     assert report.difference < -0.3
     assert report.high is not None
     assert report.high < 0
     assert len(report.worst) == 5
     assert all(loss.built < loss.live for loss in report.worst)
-    with pytest.raises(BadData, match=f"ragworks activate NAME {after.id}") as error:
-        check_quality(report, LIMIT)
+    with pytest.raises(BadData, match=f"ragworks activate handbook {after.id}") as error:
+        check_quality(report, LIMIT, name="handbook")
     assert f"generation {before.id} stays live" in str(error.value)
     assert report.worst[0].documents[0] in str(error.value)
     assert report.worst[0].query not in str(error.value)
-    check_quality(report, 1.0)
+    check_quality(report, 1.0, name="handbook")
 
 
 def test_equal_is_exactly_equal_and_embeds_each_query_once(two: TwoGenerations) -> None:
@@ -140,7 +144,7 @@ def test_a_first_generation_is_reported_and_never_stopped(two: TwoGenerations) -
     report = two.compare(None, built)
     assert (report.compared, report.origin, report.live) == (False, "golden", None)
     assert report.built is not None
-    check_quality(report, 0.0)
+    check_quality(report, 0.0, name="handbook")
 
 
 def test_noise_raises_no_alarm(two: TwoGenerations) -> None:
@@ -153,7 +157,7 @@ def test_noise_raises_no_alarm(two: TwoGenerations) -> None:
         report = two.compare(live, two.build(WordsEmbedder(noise=0.3, seed=seed)))
         differences.append(report.difference)
         try:
-            check_quality(report, LIMIT)
+            check_quality(report, LIMIT, name="handbook")
         except BadData:
             alarms += 1
     print(f"{alarms} alarms; differences {min(differences):+.3f} to {max(differences):+.3f}")  # type: ignore[type-var]
@@ -179,7 +183,7 @@ def test_golden_spans_survive_another_chunk_size(two: TwoGenerations) -> None:
         assert (report.live or 0) > 0.9
         assert (report.built or 0) > 0.9, "the same spans are found in other chunks"
     with pytest.raises(BadData):
-        check_quality(two.compare(live, two.build(HashEmbedder(), max_tokens=60)), LIMIT)
+        check_quality(two.compare(live, two.build(HashEmbedder(), max_tokens=60)), LIMIT, name="handbook")
 
 
 def test_a_span_is_found_again_after_an_edit(two: TwoGenerations) -> None:
@@ -222,16 +226,57 @@ def test_a_small_sample_is_said_to_be_small(two: TwoGenerations) -> None:
     report = two.compare(two.build(WordsEmbedder(), live=True), two.build(HashEmbedder()))
     assert any("small sample" in warning for warning in report.warnings)
     with pytest.raises(BadData):
-        check_quality(report, LIMIT)
+        check_quality(report, LIMIT, name="handbook")
 
 
-def test_five_queries_are_too_few_to_be_sure(two: TwoGenerations) -> None:
-    _import(two, *_about(5))
+@pytest.mark.parametrize("count", [1, 5, SMALL_SAMPLE - 1, SMALL_SAMPLE])
+def test_of_few_golden_queries_headings_are_asked_too(count: int, two: TwoGenerations) -> None:
+    _import(two, *_about(count))
     report = two.compare(two.build(WordsEmbedder(), live=True), two.build(HashEmbedder()))
     assert report.difference is not None
     assert report.difference < -LIMIT
-    assert any("too few for a verdict" in warning for warning in report.warnings)
-    check_quality(report, LIMIT)
+    assert any("too few for a verdict" in warning for warning in report.warnings) == (count < 6)
+    assert (report.sanity is not None) == (count < SMALL_SAMPLE)
+    with pytest.raises(BadData) as error:
+        check_quality(report, LIMIT, name="handbook")
+    assert ("sanity queries made from headings" in str(error.value)) == (count < 6), "it says which of the two is worse"
+    if count < 6:
+        check_quality(replace(report, sanity=None), LIMIT, name="handbook")  # five agree by chance once in 32 times
+
+
+def test_the_report_of_few_golden_queries_has_both(two: TwoGenerations) -> None:
+    _import(two, *_about(3))
+    report = two.compare(two.build(WordsEmbedder(), live=True), two.build(HashEmbedder()))
+    found = json.loads(json.dumps(report.as_dict()))
+    assert (found["origin"], found["queries"], found["sanity"]["origin"]) == ("golden", 3, "headings")
+    assert found["sanity"]["high"] < 0
+    assert "worst" not in found["sanity"]
+    assert len(found["worst"]) > 5, "losses on headings stand with the others, where `forget` finds them"
+    assert "headings are asked too" in found["sanity"]["warnings"][0]
+    better = two.compare(two.build(HashEmbedder(), live=True), two.build(WordsEmbedder()))
+    check_quality(better, 0.0, name="handbook")
+
+
+class _Refusing(WordsEmbedder):
+    """Does not take one of the queries."""
+
+    fingerprint = "words:refusing"  # type: ignore[assignment]
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        if text.startswith("7 "):
+            raise TextRefused("the endpoint refuses the request", "status 400")
+        return super().embed_query(text)
+
+
+def test_a_query_that_a_model_refuses(two: TwoGenerations) -> None:
+    """It holds up nothing: the new model has no answer to it, and what the live one cannot be asked is not asked."""
+    _import(two, *_about(30))
+    sound, refusing = two.build(WordsEmbedder(), live=True), two.build(_Refusing())
+    report = two.compare(sound, refusing)
+    assert (report.queries, report.left_out) == (30, 0)
+    assert report.difference == pytest.approx(-1 / 30, abs=0.01)
+    report = two.compare(refusing, sound)
+    assert (report.queries, report.left_out, report.difference) == (29, 1, 0)
 
 
 def test_a_live_model_that_is_gone_does_not_lock_the_old_index_in(two: TwoGenerations) -> None:
@@ -246,7 +291,7 @@ def test_a_live_model_that_is_gone_does_not_lock_the_old_index_in(two: TwoGenera
     report = two.compare(live, built, gone)
     assert not report.compared
     assert "model old" in report.reason
-    check_quality(report, 0.0)
+    check_quality(report, 0.0, name="handbook")
 
     def none_at_all(side: Generation) -> Embedder:
         raise BadConfiguration("model new", "it is not there")
@@ -269,9 +314,9 @@ def test_the_rule(difference: float, high: float, limit: float, stopped: bool) -
     report = GateReport(True, 2, 1, live=0.8, built=0.8 + difference, difference=difference, low=-1.0, high=high, queries=50)
     if stopped:
         with pytest.raises(BadData, match="the loss is sure"):
-            check_quality(report, limit)
+            check_quality(report, limit, name="handbook")
     else:
-        check_quality(report, limit)
+        check_quality(report, limit, name="handbook")
 
 
 @pytest.mark.slow
@@ -295,5 +340,5 @@ def test_real_model_and_real_questions(settings: Settings, shared_data: Path) ->
     assert by_golden.difference < 0
     for report in (by_headings, by_golden):
         with pytest.raises(BadData, match=report.origin):
-            check_quality(report, LIMIT)
+            check_quality(report, LIMIT, name="handbook")
     assert by_headings.seconds < 120  # 2.6 s on two idle cores

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 import threading
 import time
 from itertools import pairwise
@@ -11,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from include.embedding import models
 from include.embedding.embedder import CANARY_TEXTS
-from include.errors import BadData
+from include.errors import BadConfiguration, BadData
 from include.indexing.activate import activate, rollback
 from include.indexing.context import open_context
 from include.indexing.embed import index_shard
@@ -20,7 +23,8 @@ from include.indexing.plan import plan_run
 from include.indexing.publish import publish_run, validate_run
 from include.indexing.read import ANALYZED_FROM
 from include.retrieval.searcher import Searcher
-from include.store import generations
+from include.store import collections, generations, golden
+from include.store.golden import GoldenQuery, GoldenSpan
 from include.store.pool import open_pool
 from tests.conftest import write_rows
 from tests.support import HashEmbedder, assert_same_index, export, index, query, settle
@@ -189,6 +193,45 @@ def test_retention(live: int, settings: Settings, collection: Callable[..., str]
     assert tables == [(3,)]
 
 
+@pytest.mark.parametrize("lost", ["folder", "weights", "edited", "endpoint"])
+def test_no_way_back_to_a_model_that_is_gone(
+    lost: str, settings: Settings, documents: Path, collection: Callable[..., str], tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(models.find_model("all-MiniLM-L6-v2"), model)
+    collection(embedding={"model": str(model)})
+    (documents / "a.md").write_text("# A page\n\nWith a text of its own.")
+    settle(documents)
+    kept = int(index(settings, "handbook")["generation"])
+    collection()
+    built = int(index(settings, "handbook", embedder=WordEmbedder())["generation"])
+    with open_pool(settings) as pool:
+        started = time.monotonic()
+        assert rollback(pool, "handbook", settings=settings)["generation"] == kept
+        assert time.monotonic() - started < 5  # a second on an idle machine; loading the model takes longer
+        activate(pool, "handbook", built)
+        if lost == "folder":
+            model.rename(tmp_path / "elsewhere")
+            models.find_model.cache_clear()
+        elif lost == "weights":
+            (model / "model.safetensors").unlink()
+        elif lost == "edited":
+            (model / "config.json").write_text((model / "config.json").read_text() + " ")
+            models.fingerprint.cache_clear()
+        else:
+            changed = "update ragworks.generation set spec = jsonb_set(spec, '{embedding}', spec -> 'embedding' || %s::jsonb)"
+            endpoint = json.dumps({"backend": "openai", "base_url": "http://127.0.0.1:9/v1"})
+            query(settings, f"{changed} where id = %s returning id", endpoint, kept)
+        for back in (
+            lambda: rollback(pool, "handbook", settings=settings),
+            lambda: activate(pool, "handbook", kept, settings=settings),
+        ):
+            with pytest.raises(BadConfiguration, match=rf"generation {kept} cannot be asked: .*nothing was changed.*--force"):
+                back()
+        assert _live(settings) == built
+        assert rollback(pool, "handbook")["generation"] == kept  # --force
+
+
 def test_a_worse_generation_stays_out(live: int, settings: Settings, documents: Path, collection: Callable[..., str]) -> None:
     before = export(settings, "handbook")
     collection(chunking=SHORT)
@@ -208,6 +251,22 @@ def test_a_worse_generation_stays_out(live: int, settings: Settings, documents: 
     with open_pool(settings) as pool:
         assert activate(pool, "handbook", refused)["replaced"] == live  # a person takes it all the same
     assert index(settings, "handbook", embedder=LostInPieces())["generation"] == refused
+
+
+def test_a_worse_generation_stays_out_also_with_a_few_golden_queries(
+    live: int, settings: Settings, collection: Callable[..., str]
+) -> None:
+    """Three questions can be as bad as can be, and nothing is sure of them: headings are asked too."""
+    with open_pool(settings) as pool, pool.connection() as connection:
+        asked = [GoldenQuery(f"what of {TOPICS[n]}", (GoldenSpan(f"{n:02}.md"),)) for n in range(3)]
+        golden.save(connection, collections.collection_id(connection, "handbook"), asked)
+    collection(chunking=SHORT)
+    with pytest.raises(BadData, match=r"sanity queries made from headings.*ragworks activate handbook \d"):
+        index(settings, "handbook", embedder=LostInPieces())
+    assert _live(settings) == live
+    ((gate,),) = query(settings, "select gate from ragworks.generation where state = 'failed'")
+    assert (gate["origin"], gate["queries"], gate["high"]) == ("golden", 3, None)
+    assert gate["sanity"]["high"] < 0
 
 
 def test_the_live_one_keeps_receiving_changes_during_a_build(

@@ -18,7 +18,7 @@ from ragworks.params import index_params
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ({"mode": "everything"}, "mode 'everything'.*incremental, plan, rebuild"),
+        ({"mode": "everything"}, "mode 'everything'.*incremental, plan, plan_rebuild, rebuild"),
         ({"allow_deletes": "maybe"}, "allow_deletes 'maybe'"),
         ({"acknowledge": "maybe"}, "acknowledge 'maybe'"),
         ({"workers": "0"}, "workers '0'.*1 to 32"),
@@ -36,6 +36,7 @@ def test_impossible_arguments_are_refused(argument: dict[str, object], message: 
     ("key", "value", "good"),
     [
         ("mode", "rebuild", True),
+        ("mode", "plan_rebuild", True),
         ("mode", "Rebuild", False),
         ("allow_deletes", True, True),
         ("allow_deletes", "true", False),

@@ -20,12 +20,12 @@ def test_allowed_rejections(batch: int, share: float, allowed: int) -> None:
 @pytest.mark.parametrize(("rejected", "accepted"), [(2, 1), (6, 94), (51, 949), (10, 0)])
 def test_too_many_rejections(rejected: int, accepted: int) -> None:
     with pytest.raises(BadData, match=f"{rejected} of {rejected + accepted}"):
-        check_rejections(rejected, accepted, Validation())
+        check_rejections(rejected, accepted, Validation(), name="wiki")
 
 
 @pytest.mark.parametrize(("rejected", "accepted"), [(0, 0), (0, 100), (1, 0), (1, 5), (5, 95), (50, 950)])
 def test_few_rejections(rejected: int, accepted: int) -> None:
-    check_rejections(rejected, accepted, Validation())
+    check_rejections(rejected, accepted, Validation(), name="wiki")
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,11 @@ def test_few_rejections(rejected: int, accepted: int) -> None:
 def test_a_small_batch_of_a_large_collection(rejected: int, accepted: int, held: int, stops: bool) -> None:
     if stops:
         with pytest.raises(BadData, match="--acknowledge"):
-            check_rejections(rejected, accepted, Validation(), held=held)
+            check_rejections(rejected, accepted, Validation(), name="wiki", held=held)
     else:
-        check_rejections(rejected, accepted, Validation(), held=held)
+        check_rejections(rejected, accepted, Validation(), name="wiki", held=held)
         with pytest.raises(BadData):  # a limit of 0 tolerates none
-            check_rejections(rejected, accepted, Validation(max_rejected=0), held=held)
+            check_rejections(rejected, accepted, Validation(max_rejected=0), name="wiki", held=held)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_small_batch_of_a_large_collection(rejected: int, accepted: int, held:
 )
 def test_losses(lost: int, limit: float, allow: bool, stops: bool) -> None:
     def check() -> None:
-        check_losses(2, [f"{i}.md" for i in range(lost)], 100, Validation(max_deleted=limit), allow=allow)
+        check_losses(2, [f"{i}.md" for i in range(lost)], 100, Validation(max_deleted=limit), name="wiki", allow=allow)
 
     if stops:
         with pytest.raises(BadData, match=f"generation 2 would lose {lost} of 100.*0.md.*--allow-deletes"):

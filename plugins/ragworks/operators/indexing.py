@@ -29,11 +29,11 @@ SHOWN = 50  # documents listed in the log of a plan
 class PlanIndexOperator(BaseOperator, SkipMixin):
     """List a collection's source, read what changed, and write down what there is to do.
 
-    Returns the numbers of the workers that are needed: none when nothing is to be embedded. In mode ``plan`` everything
-    downstream is skipped.
+    Returns the numbers of the workers that are needed: none when nothing is to be embedded. In the modes ``plan`` and
+    ``plan_rebuild`` everything downstream is skipped.
 
     :param collection: name of the collection (templated).
-    :param mode: ``incremental``, ``plan``, ``rebuild`` or ``rollback``, which plans nothing (templated).
+    :param mode: ``incremental``, ``plan``, ``plan_rebuild``, ``rebuild`` or ``rollback``, which plans nothing (templated).
     :param allow_deletes: let the run remove more than ``validation.max_deleted`` (templated).
     :param acknowledge: what was refused before this run does not stop it (templated).
     :param workers: how many workers share the embedding at most, 1 to 32 (templated).
@@ -75,11 +75,13 @@ class PlanIndexOperator(BaseOperator, SkipMixin):
         acknowledge, workers = _flag("acknowledge", self.acknowledge), _workers(self.workers)
         if mode == "rollback":
             return []
+        rebuild = mode == "plan_rebuild"
+        mode = "plan" if rebuild else mode
         with _working(self.collection, self.run_key) as index:
             if acknowledge and mode != "plan":
                 self._acknowledge(index, context["dag_run"].start_date)  # a retry does not take in what its first try refused
             try:
-                plan = plan_run(index, self.run_key, mode=mode, allow_deletes=allow_deletes)
+                plan = plan_run(index, self.run_key, mode=mode, allow_deletes=allow_deletes, rebuild=rebuild)
             except BadData:
                 self._show(index)  # what the gate looked at
                 raise
@@ -226,8 +228,10 @@ class PublishIndexOperator(BaseOperator):
         from include.store.pool import open_pool
         from ragworks.hooks.ragworks import settings_from_airflow
 
-        with open_pool(settings_from_airflow()) as pool:
-            result = rollback(pool, self.collection, since=context["dag_run"].start_date)  # a retry finds it done
+        settings = settings_from_airflow()
+        with open_pool(settings) as pool:
+            since = context["dag_run"].start_date  # a retry finds it done
+            result = rollback(pool, self.collection, since=since, settings=settings)
         self.log.info("Generation %(generation)s is live instead of %(replaced)s; behind the source: %(behind)s", result)
         context["outlet_events"][index_asset(self.collection)].extra = result
 
