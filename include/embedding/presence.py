@@ -10,7 +10,8 @@ from include.embedding.embedder import TRAINED
 from include.errors import BadConfiguration
 
 if TYPE_CHECKING:
-    from include.config import Embedding, Settings
+    from include.collection_file import Embedding
+    from include.config import Settings
 
 ANSWER_SECONDS = 5.0  # an endpoint is asked once: who goes back is in a hurry
 HASHED_BYTES = 400_000_000  # of a larger model the files are not read: that takes a second and more

@@ -40,8 +40,8 @@ def check_rejections(rejected: int, accepted: int, validation: Validation, *, na
             f"{rejected} of {batch} new or changed documents were rejected ({rejected / batch:.1%})",
             f"validation.max_rejected is {validation.max_rejected:.1%}, which allows {allowed}; nothing was published, the live"
             " index is as it was",
-            f"See `ragworks quarantine {name}`; repair the source and run again, or go on without them: `ragworks quarantine {name}"
-            " --acknowledge` (in Airflow: acknowledge), or raise the limit",
+            f"See `ragworks quarantine {name}`; repair the source and run again, or go on without them:"
+            f" `ragworks quarantine {name} --acknowledge` (in Airflow: acknowledge), or raise the limit",
         )
 
 

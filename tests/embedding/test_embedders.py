@@ -145,27 +145,26 @@ def test_endpoint_refuses_the_key(endpoint: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("status", "error"), [(400, BadConfiguration), (503, ServiceUnavailable)])
 def test_what_an_endpoint_says_is_not_repeated(
-    endpoint: str, settings: Settings, documents: Path, collection: Callable[..., str], monkeypatch: pytest.MonkeyPatch,
-    status: int, error: type[Exception],
-) -> None:  # fmt: skip
+    endpoint: str, settings: Settings, documents: Path, collection: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It may quote what it was sent, and the error is kept with the run."""
     monkeypatch.setattr("include.embedding.endpoint.RETRIES", 0)
     (documents / "a.md").write_text("This is too much of Kowalczyk.")
     (documents / "b.md").write_text("Fine.")
-    name = collection(embedding={"model": "some-model", "backend": "openai", "base_url": endpoint})
-    if status == 503:
-        monkeypatch.setattr(_Endpoint, "_answer", _unavailable)
-    with pytest.raises(error, match=f"status {status}.*its log has the words") as caught:
-        index(settings.model_copy(update={"embedding_api_key": "secret"}), name)
+    name = collection(
+        embedding={"model": "some-model", "backend": "openai", "base_url": endpoint}, validation={"max_rejected": 1.0}
+    )
+    paid = settings.model_copy(update={"embedding_api_key": "secret"})
+    assert index(paid, name)["chunks"]["total"] == 1
+    ((expectation, kept),) = query(settings, "select expectation, detail from ragworks.quarantine")
+    assert (expectation, "status 400" in kept, "type BadRequestError" in kept) == ("embeddable", True, True)
+    assert "Kowalczyk" not in kept
+    monkeypatch.setattr(_Endpoint, "_answer", _unavailable)
+    (documents / "c.md").write_text("More of Kowalczyk.")
+    with pytest.raises(ServiceUnavailable, match="status 503.*its log has the words") as caught:
+        index(paid, name)
     assert "Kowalczyk" not in str(caught.value)
-    if status == 400:
-        assert "type BadRequestError" in str(caught.value)
-        assert "embedding.model" in str(caught.value)
-        ((kept,),) = query(settings, "select error from ragworks.run")
-        assert "status 400" in kept
-        assert "Kowalczyk" not in kept
 
 
 def _unavailable(self: _Endpoint, status: int, body: object) -> None:
