@@ -12,17 +12,16 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import numpy as np
 import psycopg
 
-from include.embedding.embedder import CANARY_TOLERANCE
-from include.errors import BadData, ServiceUnavailable, Terminal, Transient
+from include.errors import BadData, ServiceUnavailable, Transient
 from include.hashing import text_hash
 from include.indexing.batch import Prepared, chunk_rows, refusals, validate_chunks
-from include.indexing.embeddable import check_embedder, embed_texts
+from include.indexing.canary import check_canary
+from include.indexing.embeddable import embed_texts
 from include.indexing.estimate import host
 from include.indexing.lease import ClaimLost, Lease
-from include.indexing.reuse import canary_drift, reusable, vector_drift
+from include.indexing.reuse import reusable
 from include.lexical import bm25
 from include.quality.gates import check_rejections
 from include.store import changes, chunks, documents, generations, quarantine, rates, reports, runs, work_items
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from include.indexing.batch import ChunkVerdict, Vectors
@@ -220,7 +220,10 @@ class _Worker:
         first_seen = {h: p.item.uri for p in reversed(prepared) for h in p.hashes if h not in vectors}
         refused: dict[UUID, str] = {}
         if first_seen:
-            self._check_canary()
+            if not self._canary_checked:
+                with self._context.pool.connection() as connection:
+                    check_canary(connection, self._context, self._target, rebuild=self._rebuild)
+                self._canary_checked = True
             lease.sign()
 
             def advance(count: int) -> None:
@@ -238,32 +241,6 @@ class _Worker:
             vectors.update((new[i], vector) for i, vector in made.items())
             refused = {new[i]: why for i, why in bad.items()}
         return vectors, {h: uri for h, uri in first_seen.items() if h not in refused}, refused
-
-    def _check_canary(self) -> None:
-        """Stop when the model no longer gives the vectors that the generation, or those it reuses, were built with."""
-        if self._canary_checked:
-            return
-        with self._context.pool.connection() as connection:
-            reuse = reusable(connection, self._target, rebuild=self._rebuild)
-            # An earlier release may have kept no canary: then the vectors that are there tell of their model.
-            sample = [] if reuse.canary else chunks.sample_vectors(connection, self._target, reuse.sources)
-        made = check_embedder(self._context.embedder).ravel().tolist()
-        drift = 0.0
-        if sample:
-            now = self._context.embedder.embed_documents([text for text, _ in sample])
-            drift = vector_drift(np.stack([vector for _, vector in sample]), now)
-        with self._context.pool.connection() as connection:
-            generations.save_canary(connection, self._target.id, made)
-            kept = generations.generation(connection, self._target.id).canary  # another worker's, if that was first
-            before = [c for c in (kept, reuse.canary, *(g.canary for g in reuse.sources)) if c]
-            drift = max(drift, *(canary_drift(canary, made) for canary in before))
-            if drift > CANARY_TOLERANCE:
-                raise Terminal(
-                    f"the embedder of {self._context.collection.name} changed under the same name",
-                    f"its canary strings moved by {drift:.4f} cosine, more than {CANARY_TOLERANCE}",
-                    "Restore the model, or run with --rebuild to embed everything again",
-                )
-        self._canary_checked = True
 
     def _store(
         self,

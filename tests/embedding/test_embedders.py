@@ -162,7 +162,7 @@ def test_what_an_endpoint_says_is_not_repeated(
     assert "Kowalczyk" not in kept
     monkeypatch.setattr(_Endpoint, "_answer", _unavailable)
     (documents / "c.md").write_text("More of Kowalczyk.")
-    with pytest.raises(ServiceUnavailable, match="status 503.*its log has the words") as caught:
+    with pytest.raises(ServiceUnavailable, match=r"status 503.*its log has the words") as caught:
         index(paid, name)
     assert "Kowalczyk" not in str(caught.value)
 
