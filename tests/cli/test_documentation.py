@@ -30,13 +30,12 @@ from include.collection_file import (
     Privacy,
     QueryLog,
     Retrieval,
-    Settings,
     SqlSource,
     Training,
     Validation,
     read_collection,
 )
-from include.config import PROJECT_ROOT
+from include.config import PROJECT_ROOT, Settings
 from include.quality.suites import chunk_rules, document_rules
 
 if TYPE_CHECKING:
