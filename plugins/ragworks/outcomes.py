@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from include.errors import RagworksError, ServiceUnavailable, Terminal, Transient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from include.store.model_runs import ModelRun
 
@@ -21,6 +21,17 @@ DONE: dict[str, Callable[[ModelRun], bool]] = {
 }
 KILLED = (137, 143)  # 128 + SIGKILL, 128 + SIGTERM: it could not save anything first
 RESUMES = "The retry goes on from the last checkpoint"
+
+
+class NoNode(Transient):
+    """No profile found a node.
+
+    :param profiles: the names of all that were tried.
+    """
+
+    def __init__(self, what: str, why: str, fix: str, profiles: Sequence[str]) -> None:
+        super().__init__(what, why, fix)
+        self.profiles = list(profiles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +61,7 @@ def failure(end: End, run: ModelRun, step: str) -> RagworksError | None:
     done = DONE[step](run)
     if end.exit_code == 0 or (end.exit_code is None and done):
         return None if done else _not_done(end, run, step)
-    told = run.error or end.message.strip()
+    told = (run.error if run.state != "planned" else "") or end.message.strip()  # until it begins: why an earlier pod did not
     if end.exit_code == Terminal.exit_code:
         return Terminal(f"{end.where} ended with exit code 65", told or "its log says why", "Correct that, then run it again")
     if end.exit_code == ServiceUnavailable.exit_code:

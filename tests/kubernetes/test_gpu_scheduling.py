@@ -62,7 +62,13 @@ def test_no_profile_finds_a_node(
         "The retry begins with the first again; docs/gpu-tasks.md has what may be asked for"
     )
     assert cluster.pods == {}
-    assert row().state == "planned"
+    run = row()
+    assert (run.state, run.error) == ("planned", str(error.value))
+    why = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu"
+    assert run.training["unscheduled"] == {"step": "train", "profiles": ["large", "four"], "why": why}
+    cluster.add_node(Node("node-2", 1, {"gpu": "large"}))  # and the retry
+    task(profiles_file=str(profiles(LARGE, four)), deferrable=deferrable).run()
+    assert (row().state, row().error) == ("trained", None)
 
 
 def test_a_second_pod_waits_for_the_gpu(task: MakeTask, planned: Row, row: Row, cluster: Cluster) -> None:

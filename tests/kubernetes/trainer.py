@@ -39,7 +39,7 @@ def main() -> int:
         print(wishes.get("says", ""), flush=True)
         price = os.environ.get("RAGWORKS_GPU_PRICE_PER_HOUR")
         hardware = {"profile": os.environ.get("RAGWORKS_GPU_PROFILE"), "price": price, "process": os.getpid()}
-        note(state="training", attempts=run.attempts + 1, hardware=hardware)
+        note(state="training", attempts=run.attempts + 1, error=None, hardware=hardware)
         for step in range(run.step + 1, wishes["steps"] + 1):
             time.sleep(wishes["seconds"])
             note(step=step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,10 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 from include.config import FAMILIES, PROJECT_ROOT
 from include.errors import BadConfiguration, Transient
 from ragworks import child
-from ragworks.outcomes import DONE, RESUMES, End, failure
+from ragworks.outcomes import DONE, RESUMES, End, NoNode, failure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from airflow.sdk import Context
 
@@ -128,7 +129,11 @@ class GpuTaskOperator(BaseOperator):
         from ragworks.hooks.ragworks import settings_from_airflow
 
         settings = settings_from_airflow()
-        end = self._run_here(settings) if settings.compute == "local" else self.pod_operator(settings).run(context)
+        if settings.compute == "local":
+            end = self._run_here(settings)
+        else:
+            with self._noting(settings):
+                end = self.pod_operator(settings).run(context)
         self._conclude(settings, end)
 
     def resume(self, context: Context, event: dict[str, Any]) -> None:
@@ -136,7 +141,9 @@ class GpuTaskOperator(BaseOperator):
         from ragworks.hooks.ragworks import settings_from_airflow
 
         settings = settings_from_airflow()
-        self._conclude(settings, self.pod_operator(settings).resume(context, event))
+        with self._noting(settings):
+            end = self.pod_operator(settings).resume(context, event)
+        self._conclude(settings, end)
 
     def on_kill(self) -> None:
         """Delete the pod, or stop the process; both save a checkpoint first."""
@@ -205,6 +212,22 @@ class GpuTaskOperator(BaseOperator):
 
         with open_pool(settings) as pool, pool.connection() as connection:
             return model_runs.by_key(connection, self.run_key)
+
+    @contextmanager
+    def _noting(self, settings: Settings) -> Iterator[None]:
+        """Keep on the row which profiles found no node: a command that never began cannot say so itself."""
+        from include.store import model_runs
+        from include.store.pool import open_pool
+
+        try:
+            yield
+        except NoNode as error:
+            noted = {"step": self.step, "profiles": error.profiles, "why": error.why}
+            with open_pool(settings) as pool, pool.connection() as connection:
+                run = model_runs.by_key(connection, self.run_key)
+                told = {"error": str(error)} if run.state == "planned" else {}  # its other errors are of the command
+                model_runs.change(connection, run.id, training=run.training | {"unscheduled": noted}, **told)
+            raise
 
     def _arguments(self, python: str) -> list[str]:
         if self.family not in FAMILIES:

@@ -17,7 +17,7 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeout
 from airflow.sdk.exceptions import AirflowException
 
 from include.errors import BadConfiguration, RagworksError, ServiceUnavailable, Transient
-from ragworks.outcomes import RESUMES, End
+from ragworks.outcomes import RESUMES, End, NoNode
 from ragworks.pod_start import GpuPodManager
 from ragworks.pods import end_of, is_kept, launch_problem, pod_of_profile, profile_name, waiting
 from ragworks.triggers.gpu_pod import GpuPodTrigger
@@ -195,11 +195,12 @@ class GpuPodOperator(KubernetesPodOperator):
             )
         asked = self._asked(profile)
         if self._place + 1 == len(self.profiles):
-            tried = ", ".join(one.name for one in self.profiles)
-            raise Transient(
-                f"no node for {asked} in {profile.schedule_timeout_seconds:g} s, nor for any other profile ({tried})",
+            tried, limit = [one.name for one in self.profiles], profile.schedule_timeout_seconds
+            raise NoNode(
+                f"no node for {asked} in {limit:g} s, nor for any other profile ({', '.join(tried)})",
                 told,
                 "The retry begins with the first again; docs/gpu-tasks.md has what may be asked for",
+                tried,
             )
         self._place += 1
         self.log.warning(
