@@ -24,6 +24,7 @@ from include.collection_file.questions import Answers, Guardrails, QueryLog, Ret
 from include.collection_file.sources import FilesSource, JsonlSource, SqlSource
 from include.collection_file.training import Training
 from include.errors import BadConfiguration
+from include.mistakes import explain_mistake
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,20 +98,10 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 
 
 def _explain(error: dict[str, Any]) -> str:
-    """One pydantic error as 'key: what is wrong, what would be right'."""
     location = [str(part) for part in error["loc"]]
     shown = [p for i, p in enumerate(location) if not (i == 1 and location[0] in ("source", "schedule"))]
-    key = ".".join(shown) or "file"
-    if error["type"] == "extra_forbidden":
-        section = _SECTIONS.get(location[-2] if len(location) > 1 else "", Collection)
-        known = list(section.model_fields)
-        close = difflib.get_close_matches(location[-1], known, n=1)
-        return f"{key}: unknown key, " + (f"perhaps {close[0]} is meant" if close else f"known keys are {', '.join(known)}")
-    if error["type"] == "missing":
-        return f"{key}: missing, it is required"
-    got = error.get("input")
-    value = f" (got {got!r})" if isinstance(got, str | int | float | bool | type(None)) else ""
-    return f"{key}: {error['msg'].removeprefix('Value error, ')}{value}"
+    section = _SECTIONS.get(location[-2] if len(location) > 1 else "", Collection)
+    return explain_mistake(error, ".".join(shown) or "file", section)
 
 
 def _one_line(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from include.config import PROJECT_ROOT
 from include.errors import BadConfiguration
+from include.mistakes import explain_mistake
 from include.training.llm.fitting import Device
 
 if TYPE_CHECKING:
@@ -128,16 +128,5 @@ _BY_DEPTH: dict[int, type[BaseModel]] = {1: _File, 3: PodProfile}
 
 
 def _explain(error: dict[str, Any]) -> str:
-    """One pydantic error as 'key: what is wrong, what would be right'."""
     location = [str(part) for part in error["loc"]]
-    key = ".".join(location)
-    if error["type"] == "extra_forbidden":
-        section = _BY_DEPTH.get(len(location), Toleration)
-        known = list(section.model_fields)
-        close = difflib.get_close_matches(location[-1], known, n=1)
-        return f"{key}: unknown key, " + (f"perhaps {close[0]} is meant" if close else f"known keys are {', '.join(known)}")
-    if error["type"] == "missing":
-        return f"{key}: missing, it is required"
-    got = error.get("input")
-    value = f" (got {got!r})" if isinstance(got, str | int | float | bool | type(None)) else ""
-    return f"{key}: {error['msg'].removeprefix('Value error, ')}{value}"
+    return explain_mistake(error, ".".join(location), _BY_DEPTH.get(len(location), Toleration))

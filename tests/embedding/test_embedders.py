@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import HTTPServer
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ from include.embedding import models
 from include.embedding.endpoint import EndpointEmbedder
 from include.embedding.local import LocalEmbedder, _load
 from include.errors import BadConfiguration, ServiceUnavailable
+from tests.json_handler import JsonHandler
 from tests.support import HashEmbedder, export, index, query
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def test_model_that_is_not_there(tmp_path: Path) -> None:
         LocalEmbedder("nobody/nothing")
 
 
-class _Endpoint(BaseHTTPRequestHandler):
+class _Endpoint(JsonHandler):
     """POST /v1/embeddings: vectors from a hash of the text, shuffled, as the protocol allows; the first call is refused."""
 
     failures = 0
@@ -100,17 +101,6 @@ class _Endpoint(BaseHTTPRequestHandler):
                     "usage": {"prompt_tokens": 1, "total_tokens": 1},
                 },
             )
-
-    def _answer(self, status: int, body: object) -> None:
-        content = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from include.embedding.embedder import CANARY_TEXTS
 from include.errors import BadConfiguration, BadData, ServiceUnavailable
 from include.indexing.embeddable import SLICE, embed_texts
+from tests.json_handler import JsonHandler
 from tests.support import HashEmbedder, export, index, query, settle
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def test_the_refused_are_found_with_few_texts_embedded_again() -> None:
     assert len(signs) > 10
 
 
-class _Endpoint(BaseHTTPRequestHandler):
+class _Endpoint(JsonHandler):
     """An OpenAI-compatible endpoint that refuses what holds a word, and quotes it."""
 
     refuses = ("poison",)
@@ -133,17 +134,6 @@ class _Endpoint(BaseHTTPRequestHandler):
         data = [{"object": "embedding", "index": i, "embedding": v.tolist()}
                 for i, v in enumerate(HashEmbedder().embed_documents(body["input"]))]  # fmt: skip
         self._answer(200, {"object": "list", "data": data, "model": "m", "usage": {"prompt_tokens": 1, "total_tokens": 1}})
-
-    def _answer(self, status: int, body: object) -> None:
-        content = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
