@@ -16,7 +16,7 @@ from include.indexing.near_duplicates import signature
 from include.quality.suites import CONTROL_CHARACTERS, document_rules
 from include.quality.validate import validate
 from include.sources.source import SourceObject, unreadable
-from include.store import documents, forgotten, objects, quarantine, reports, runs
+from include.store import documents, kept_out, objects, quarantine, reports, runs
 from include.store.documents import DocumentRow
 from include.store.quarantine import Refusal
 
@@ -119,7 +119,7 @@ class ObjectReader:
 
     def _flush(self) -> None:
         batch, self._buffer, self._characters = self._buffer, [], 0
-        forgotten_uris = forgotten.is_forgotten(self._connection, self._collection, [d.uri for d in batch])
+        forgotten_uris = kept_out.is_forgotten(self._connection, self._collection, [d.uri for d in batch])
         batch = [d for d in batch if d.uri not in forgotten_uris]
         if batch:
             self._store(batch)

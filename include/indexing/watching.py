@@ -14,7 +14,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from include.indexing.listing import differences
-from include.store import forgotten, objects
+from include.store import kept_out, objects
 from include.store.pool import open_connection
 from include.store.watching import known_collection, no_schema
 
@@ -134,7 +134,7 @@ def _less_forgotten(connection: Connection, collection: int, found: Iterable[Dif
     """Without what a person had erased: the source may list it for ever."""
     differing = (one for one in found if one.kind != "unchanged")
     while batch := list(islice(differing, _BATCH)):
-        erased = forgotten.is_forgotten(connection, collection, [one.uri for one in batch])
+        erased = kept_out.is_forgotten(connection, collection, [one.uri for one in batch])
         yield from (one for one in batch if one.kind == "vanished" or one.uri not in erased)
 
 

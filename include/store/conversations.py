@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from psycopg.types.json import Jsonb
 
 from include.hashing import canonical_json
-from include.store import datasets, forgotten
+from include.store import datasets, kept_out
 from include.store.naming import uri_hash
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class _Writer:
     def _allowed(self, batch: Sequence[Conversation]) -> list[Conversation]:
         """Without what was forgotten while the rows were made: of its passages an answer may have learned."""
         uris = {uri for row in batch for uri in row.named}
-        gone = forgotten.is_forgotten(self._connection, self._collection, sorted(uris))
+        gone = kept_out.is_forgotten(self._connection, self._collection, sorted(uris))
         kept = [row for row in batch if gone.isdisjoint(row.named)]
         self._forgotten += len(batch) - len(kept)
         return kept

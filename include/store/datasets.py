@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 
 from include.errors import BadData
 from include.hashing import canonical_json
-from include.store import forgotten
+from include.store import kept_out
 from include.store.naming import uri_hash
 
 if TYPE_CHECKING:
@@ -286,7 +286,7 @@ class _Writer:
     def _allowed(self, batch: Sequence[Pair]) -> list[Pair]:
         """Without what was forgotten while the rows were made."""
         uris = {pair.uri for pair in batch} | {negative.uri for pair in batch for negative in pair.negatives}
-        gone = forgotten.is_forgotten(self._connection, self._collection, sorted(uris))
+        gone = kept_out.is_forgotten(self._connection, self._collection, sorted(uris))
         kept = [pair for pair in batch if pair.uri not in gone]
         self._forgotten += len(batch) - len(kept)
         return [replace(p, negatives=tuple(n for n in p.negatives if n.uri not in gone)) for p in kept] if gone else kept

@@ -15,7 +15,6 @@ from psycopg import sql
 
 from include.errors import Transient
 from include.store import collections, kept_out, traces, trained
-from include.store.kept_out import is_forgotten as is_forgotten
 from include.store.naming import uri_hash
 
 if TYPE_CHECKING:
